@@ -1,0 +1,85 @@
+/**
+ * Bytes by key. What an implementation must promise is in `storage.contract.ts`; every method throws FaultError and
+ * nothing else. Sizes are bytes, times milliseconds, ranges half-open.
+ */
+import type { Readable } from 'node:stream';
+import type { RandomReader } from '../kit/buffers.ts';
+import type { Algorithm, BlobKey, ByteRange, Digest, UploadId } from '../oci/names.ts';
+
+/** What lies under a key. */
+export interface StoredBlob {
+  readonly key: BlobKey;
+  readonly size: number;
+  readonly modifiedAt: number;
+}
+
+/** What another instance needs to go on (objects: upload id, part size, tail key); opaque, at most 4 KiB as JSON. */
+export type UploadState = Readonly<Record<string, string | number>>;
+
+/** An upload's place. */
+export interface Appended {
+  readonly size: number;
+  readonly state: UploadState;
+}
+
+/** Records: small whole objects beside the blobs (index mirror, journal of dead keys). Names `[a-z0-9/._-]+`, at most 512 bytes, no `..`. At most 4 MiB each. */
+export interface Records {
+  get(name: string): Promise<Uint8Array | undefined>;
+  /** Whole-object replace, durable when it resolves. */
+  put(name: string, bytes: Uint8Array): Promise<void>;
+  /** Fine where it is not there. */
+  delete(name: string): Promise<void>;
+  /** Unordered. */
+  list(prefix: string): AsyncIterable<string>;
+}
+
+/** A place for bytes. */
+export interface BlobStorage {
+  readonly name: 'fs' | 's3' | 'gcs' | 'azure' | 'memory';
+  stat(key: BlobKey): Promise<StoredBlob | undefined>;
+  /** The bytes as a stream; FaultError `corrupt` where the key is missing or shorter than the range. */
+  read(key: BlobKey, range?: ByteRange): Promise<Readable>;
+  openRandom?(key: BlobKey): Promise<RandomReader>;
+  presign?(
+    key: BlobKey,
+    options: { seconds: number; filename?: string; range?: ByteRange },
+  ): Promise<string | undefined>;
+  /** Whole and durable: the spill job. Bytes already there are replaced by the same bytes. */
+  put(key: BlobKey, bytes: Uint8Array): Promise<StoredBlob>;
+  /** At the first stored byte; with a `key` (digest known) an object store streams to its final place. */
+  begin(id: UploadId, hint: { key?: BlobKey; size?: number }): Promise<Appended>;
+  /**
+   * Stores the body behind `at.size` bytes (whatever lies beyond is cut off first) and says where it ended. When the
+   * body or the signal breaks off, what arrived whole stays and is reported by `UploadBroken`. Every buffer that the
+   * body yields is only valid until the next one is asked for. With `hash` each byte passes the hash in the same pass.
+   */
+  append(id: UploadId, at: Appended, body: AsyncIterable<Uint8Array>, options: AppendOptions): Promise<Appended>;
+  /** Durable under `key` (fs: sync, link, sync of the folder; objects: copy); bytes already there are fine. The upload stays until `discard`. */
+  commit(id: UploadId, at: Appended, key: BlobKey): Promise<StoredBlob>;
+  /** What was uploaded so far, from the start to `at.size`: for a hash that has to be made again. */
+  readUpload(id: UploadId, at: Appended): Promise<Readable>;
+  /** Removes the upload's bytes; fine where there are none. */
+  discard(id: UploadId, state: UploadState): Promise<void>;
+  /** Whether it was there. Durable. */
+  delete(key: BlobKey): Promise<boolean>;
+  /** Unordered. `shard`: the hash's first two hex digits. */
+  list(shard?: string): AsyncIterable<StoredBlob>;
+  listUploads(): AsyncIterable<UploadId>;
+  readonly records: Records;
+  /** Whether the place can be reached and written to; FaultError otherwise. For readiness. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** How an append runs. */
+export interface AppendOptions {
+  readonly signal: AbortSignal;
+  /** Fed with every byte, in order, in the same pass. */
+  readonly hash?: { update(bytes: Uint8Array): void | Promise<void> };
+}
+
+/** A digest that storage may be asked to compute off the request loop. */
+export interface HashRequest {
+  readonly algorithm: Algorithm;
+  readonly expected?: Digest;
+}
