@@ -32,7 +32,7 @@ export function findTool(name: string): string | undefined {
 export function leftOut(what: string): void {
   const file = process.env.LONGSHORE_TEST_LEFT_OUT;
   if (file === undefined) process.stderr.write(`left out: ${what}; \`npm run test:setup\` installs what it needs\n`);
-  else appendFileSync(file, `${what}\n`);
+  else appendFileSync(file, `${process.argv[1]}\t${what}\n`);
 }
 
 /**

@@ -1,0 +1,114 @@
+/**
+ * Runs test files by node's own runner, each in its own process, says briefly how each ended and counts its tests. A
+ * file's own wrapper is no test; a file that crashes outside its tests is one failure.
+ */
+import { relative } from 'node:path';
+import { run } from 'node:test';
+import { inspect } from 'node:util';
+
+/** What ran. `failures`: one line each; `empty`: files that registered nothing. */
+export interface Totals {
+  passed: number;
+  failed: number;
+  skipped: number;
+  readonly failures: string[];
+  empty?: string[];
+}
+
+/** Adds `more` to `to`. */
+export function addTotals(to: Totals, more: Totals): void {
+  to.passed += more.passed;
+  to.failed += more.failed;
+  to.skipped += more.skipped;
+  to.failures.push(...more.failures);
+  to.empty = [...(to.empty ?? []), ...(more.empty ?? [])];
+}
+
+/** How to run them. `each`: every top-level test is named as it ends. */
+export interface RunFilesOptions {
+  readonly concurrency: number;
+  readonly each: boolean;
+  say(text: string): void;
+}
+
+/** What this file reads of an event of `node:test`. */
+interface TestEvent {
+  readonly name: string;
+  readonly nesting: number;
+  readonly file?: string;
+  readonly skip?: string | boolean;
+  readonly todo?: string | boolean;
+  readonly details: { readonly duration_ms: number; readonly type?: string; readonly error?: Error };
+}
+
+interface FileCount {
+  passed: number;
+  failed: number;
+  skipped: number;
+  output: string;
+}
+
+const seconds = (event: TestEvent): string => `${(event.details.duration_ms / 1000).toFixed(1)} s`;
+
+function explain(error: Error | undefined): string {
+  const text = inspect(error?.cause ?? error, { depth: 4 });
+  return text.length > 8_000 ? `${text.slice(0, 8_000)} …` : text;
+}
+
+/** Runs the files and counts. */
+export async function runFiles(files: readonly string[], options: RunFilesOptions): Promise<Totals> {
+  const { say } = options;
+  const totals: Totals = { passed: 0, failed: 0, skipped: 0, failures: [], empty: [] };
+  const counts = new Map<string, FileCount>();
+  const countOf = (file: string | undefined): FileCount => {
+    const key = file ?? '';
+    const known = counts.get(key) ?? { passed: 0, failed: 0, skipped: 0, output: '' };
+    counts.set(key, known);
+    return known;
+  };
+
+  const fileEnded = (event: TestEvent, passed: boolean): void => {
+    const count = countOf(event.file);
+    const name = relative(process.cwd(), event.name);
+    if (!passed && count.failed === 0) {
+      count.failed = 1;
+      totals.failures.push(`${name}: ${explain(event.details.error).split('\n')[0]}`);
+    }
+    totals.passed += count.passed;
+    totals.failed += count.failed;
+    totals.skipped += count.skipped;
+    if (count.passed + count.failed + count.skipped === 0) totals.empty?.push(name);
+    if (count.failed > 0 && count.output !== '') say(count.output.slice(-8_000).replaceAll(/^/gm, '    | '));
+    const also = `${count.failed > 0 ? `, ${count.failed} failed` : ''}${count.skipped > 0 ? `, ${count.skipped} skipped` : ''}`;
+    say(`  ${count.failed > 0 ? '✖' : '✔'} ${name} (${count.passed} passed${also}, ${seconds(event)})`);
+  };
+
+  const testEnded = (event: TestEvent, passed: boolean): void => {
+    if (event.name === event.file) {
+      fileEnded(event, passed);
+      return;
+    }
+    const name = `${relative(process.cwd(), event.file ?? '')}: ${event.name}`;
+    const count = countOf(event.file);
+    // A suite fails because of what is in it, which is reported by itself, or in a hook, which is not.
+    const inner = (event.details.error as { failureType?: string } | undefined)?.failureType === 'subtestsFailed';
+    if (event.details.type === 'suite' && (passed || inner)) return;
+    if (passed && (event.skip !== undefined || event.todo !== undefined)) count.skipped += 1;
+    else if (passed) count.passed += 1;
+    else {
+      count.failed += 1;
+      totals.failures.push(name);
+      if (!inner) say(`    ✖ ${name}\n${explain(event.details.error).replaceAll(/^/gm, '      ')}`);
+    }
+    if (options.each && passed && event.nesting === 0) say(`    ✔ ${event.name} (${seconds(event)})`);
+  };
+
+  const stream = run({ files: [...files], isolation: 'process', concurrency: options.concurrency });
+  for await (const { type, data } of stream) {
+    if (type === 'test:pass') testEnded(data as TestEvent, true);
+    else if (type === 'test:fail') testEnded(data as TestEvent, false);
+    else if (type === 'test:stderr' || type === 'test:stdout') countOf(data.file).output += data.message;
+    else if (type === 'test:diagnostic' && options.each && data.file !== undefined) say(`      ${data.message}`);
+  }
+  return totals;
+}
