@@ -4,6 +4,8 @@ import type { Action, Call, Decision, Principal, Visibility } from '../registry/
 
 /** What `decide` knows of a principal at a repository. `rolesAllow`: role → the actions it grants. */
 export interface Standing {
+  /** The repository's name; empty for the registry itself (`registry.catalog`). A token's bounds are held against it. */
+  readonly repository: string;
   readonly roles: readonly string[];
   readonly visibility: 'public' | 'internal' | 'private' | 'absent';
   readonly rolesAllow: ReadonlyMap<Action, readonly string[]>;

@@ -1,0 +1,22 @@
+/** The principals that everybody shares, so that decisions about them can be remembered by identity. */
+import type { Action, Principal } from '../registry/call.ts';
+
+/** Whoever gave no credentials. */
+export const ANONYMOUS: Principal = Object.freeze({ kind: 'anonymous', id: 'anonymous', name: 'anonymous' });
+
+/** A token's bounds for one repository; an empty name is the registry itself. */
+export type Bound = NonNullable<Principal['bounds']>[number];
+
+/** The action of a scope's word at a repository, or undefined where Longshore knows no such word. */
+export function actionOfWord(word: string): Action | undefined {
+  switch (word) {
+    case 'pull':
+      return 'repository.pull';
+    case 'push':
+      return 'repository.push';
+    case 'delete':
+      return 'repository.delete';
+    default:
+      return undefined;
+  }
+}
