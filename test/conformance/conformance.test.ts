@@ -25,6 +25,11 @@ const GINKGO_SKIPS = [
   'Content Discovery Setup Populate registry with test tags (no push)',
 ].map((name) => `[It] OCI Distribution Conformance Tests ${name}`);
 
+/** What the rewrite's stable version does not ask for: the development run does. */
+const STABLE_SKIPS = ['sha256', 'sha512'].map(
+  (algorithm) => `OCI Conformance Test/${algorithm} blobs/post cancel/blob-post-cancel`,
+);
+
 async function withServer(work: (server: Longshore) => Promise<void>): Promise<void> {
   const server = await startLongshore({ config: { manifests: { sparse: 'all' } } });
   try {
@@ -52,7 +57,13 @@ async function judge(
   return { cases: junitCases(text), text };
 }
 
-function check(result: { cases: JunitCase[]; text: string }, least: number, skips: readonly string[]): number {
+/** Fails unless every case passed, but for those named. `disabled`: how many of those the suite's defaults turn off. */
+function check(
+  result: { cases: JunitCase[]; text: string },
+  least: number,
+  skips: readonly string[],
+  disabled = 0,
+): number {
   const { cases, text } = result;
   const bad = cases.filter(({ status }) => status !== 'passed' && status !== 'skipped');
   assert.deepEqual(
@@ -65,7 +76,7 @@ function check(result: { cases: JunitCase[]; text: string }, least: number, skip
   const claimed = junitTotals(text);
   assert.equal(claimed.failures, 0);
   assert.equal(claimed.errors, 0);
-  assert.equal(claimed.disabled, 0);
+  assert.equal(claimed.disabled, disabled);
   const passed = cases.length - skipped.length;
   assert.ok(passed >= least, `${passed} passed, at least ${least} have to`);
   return passed;
@@ -98,7 +109,7 @@ withTools(['conformance'], 'conformance, the rewrite', (program) => {
   test('the rewrite, its stable defaults', async (t) => {
     await withServer(async (server) => {
       const result = await judge(program, (folder) => environment(server, folder));
-      t.diagnostic(`${check(result, LEAST_STABLE, [])} passed`);
+      t.diagnostic(`${check(result, LEAST_STABLE, STABLE_SKIPS, STABLE_SKIPS.length)} passed`);
     });
   });
 });

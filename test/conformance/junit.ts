@@ -10,7 +10,7 @@ export interface JunitCase {
 
 const NAMED: Readonly<Record<string, string>> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
 
-function unescape(text: string): string {
+function unescaped(text: string): string {
   return text.replaceAll(
     /&(?:#x([0-9A-Fa-f]+)|#(\d+)|(\w+));/g,
     (whole, hex?: string, decimal?: string, name?: string) => {
@@ -22,7 +22,7 @@ function unescape(text: string): string {
 }
 
 function attribute(tag: string, name: string): string {
-  return unescape(new RegExp(`\\b${name}="([^"]*)"`).exec(tag)?.[1] ?? '');
+  return unescaped(new RegExp(`\\b${name}="([^"]*)"`).exec(tag)?.[1] ?? '');
 }
 
 /** Every `<testcase>` of the text, in order. */
@@ -34,7 +34,7 @@ export function junitCases(text: string): JunitCase[] {
     cases.push({
       name: attribute(tag, 'name'),
       status: attribute(tag, 'status'),
-      message: failure === null ? '' : unescape(failure[0]).slice(0, 1_500),
+      message: failure === null ? '' : unescaped(failure[0]).slice(0, 1_500),
     });
   }
   return cases;
