@@ -76,6 +76,8 @@ export interface AppendOptions {
   readonly signal: AbortSignal;
   /** Fed with every byte, in order, in the same pass. */
   readonly hash?: { update(bytes: Uint8Array): void | Promise<void> };
+  /** What was appended is synced before it resolves: for a hash state that is to be trusted after a power cut. */
+  readonly durable?: boolean;
 }
 
 /** A digest that storage may be asked to compute off the request loop. */

@@ -1,0 +1,318 @@
+/**
+ * Receiving an upload into its file: chunks are gathered into large buffers, hashed while the write before is in
+ * flight, and written in order. An upload holds at most two buffers; one that breaks off keeps what arrived.
+ */
+import { failpoint } from '../../kit/failpoint.ts';
+import { native } from '../../kit/ffi.ts';
+import { FaultError } from '../../oci/error.ts';
+import type { UploadId } from '../../oci/names.ts';
+import { errno, UploadBroken } from '../faults.ts';
+import { checkSize } from '../names.ts';
+import type { Appended, AppendOptions } from '../storage.ts';
+import { FLAGS } from './operations.ts';
+import type { Place } from './place.ts';
+
+/** What the uploads of one storage share. */
+export interface Uploads {
+  begin(id: UploadId): Promise<Appended>;
+  append(id: UploadId, at: Appended, body: AsyncIterable<Uint8Array>, options: AppendOptions): Promise<Appended>;
+  /**
+   * Cuts off what lies beyond `size` and syncs. An upload whose sync failed is broken for good: the kernel may have
+   * dropped the pages that it could not write, and a second sync would say that all is well.
+   */
+  sync(id: UploadId, fd: number): Promise<void>;
+  /** FaultError corrupt where a sync of this upload has failed. */
+  checkIntact(id: UploadId): void;
+  discard(id: UploadId): Promise<void>;
+}
+
+/** Uploads under way → size of a buffer: the stall of the loop by hashing grows with both. */
+const BUFFER_SIZES = [
+  { most: 2, size: 1024 * 1024 },
+  { most: 8, size: 256 * 1024 },
+  { most: 256, size: 64 * 1024 },
+  { most: Number.POSITIVE_INFINITY, size: 16 * 1024 },
+] as const;
+/** Early write-back blocks the loop when the device's queue is full, so only few uploads ask for it. */
+const WRITE_BACK_UPLOADS = 2;
+const IDLE_BYTES = 4 * 1024 * 1024;
+const BROKEN_REMEMBERED = 10_000;
+
+/** The uploads of one place. */
+export function uploads(place: Place): Uploads {
+  const pool = bufferPool();
+  const broken = new Set<UploadId>();
+  let active = 0;
+
+  function checkIntact(id: UploadId): void {
+    if (broken.has(id)) throw new FaultError('corrupt', 'The disk lost bytes of this upload. Push it again.');
+  }
+
+  async function sync(id: UploadId, fd: number): Promise<void> {
+    try {
+      await place.syncFile(fd);
+    } catch (error) {
+      if (broken.size < BROKEN_REMEMBERED) broken.add(id);
+      // For other processes, and for this one after a restart: without its file it cannot be committed.
+      await place.operations.unlink(place.uploadPath(id)).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async function append(
+    id: UploadId,
+    at: Appended,
+    body: AsyncIterable<Uint8Array>,
+    options: AppendOptions,
+  ): Promise<Appended> {
+    checkIntact(id);
+    active++;
+    try {
+      return await withUpload(place, id, checkSize(at.size), async (fd) => {
+        const writer = fileWriter(place, pool, fd, at.size, () => active, options.hash);
+        const failure = await receive(body, options.signal, writer);
+        const appended = { size: writer.written(), state: at.state };
+        if (failure !== undefined) throw new UploadBroken(failure.broke, appended, writer.hashIntact(), failure.cause);
+        if (options.durable === true) await sync(id, fd);
+        return appended;
+      });
+    } finally {
+      active--;
+    }
+  }
+
+  return {
+    async begin(id) {
+      const file = place.uploadPath(id);
+      failpoint('upload.create.before');
+      await place.withFile(file, FLAGS.empty, async () => undefined);
+      failpoint('upload.create.after');
+      broken.delete(id);
+      return { size: 0, state: {} };
+    },
+    append,
+    sync,
+    checkIntact,
+    async discard(id) {
+      await place.operations.unlink(place.uploadPath(id)).catch((error: unknown) => {
+        if (errno(error) !== 'ENOENT') throw error;
+      });
+      broken.delete(id);
+    },
+  };
+}
+
+/** Opens an upload of which `size` bytes count, and cuts off what lies beyond them. */
+export async function withUpload<T>(
+  place: Place,
+  id: UploadId,
+  size: number,
+  work: (fd: number, modifiedAt: number) => Promise<T>,
+): Promise<T> {
+  try {
+    return await place.withFile(place.uploadPath(id), FLAGS.write, async (fd) => {
+      const state = await place.operations.state(fd);
+      if (state.size < size) {
+        throw new FaultError('corrupt', `An upload's file has ${state.size} of ${size} bytes. Push it again.`);
+      }
+      if (state.size > size) await place.operations.truncate(fd, size);
+      return work(fd, state.modifiedAt);
+    });
+  } catch (error) {
+    if (errno(error) !== 'ENOENT') throw error;
+    throw new FaultError('corrupt', "An upload's file is missing. Push it again.", { cause: error });
+  }
+}
+
+interface Failure {
+  readonly broke: 'body' | 'signal' | 'storage';
+  readonly cause: unknown;
+}
+
+/** Feeds the body to the writer until its end, the signal, or a failure; always leaves the writer with nothing in flight. */
+async function receive(
+  body: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+  writer: FileWriter,
+): Promise<Failure | undefined> {
+  const iterator = body[Symbol.asyncIterator]();
+  let stop: ((reason: Failure) => void) | undefined;
+  const aborted = (): void => stop?.({ broke: 'signal', cause: signal.reason });
+  signal.addEventListener('abort', aborted, { once: true });
+  // One short-lived promise per chunk: racing against a promise that lives as long as the upload would pile up memory.
+  const next = (): Promise<IteratorResult<Uint8Array>> =>
+    new Promise((resolve, reject) => {
+      stop = reject;
+      iterator.next().then(resolve, (cause: unknown) => reject({ broke: 'body', cause } satisfies Failure));
+    });
+  let failure: Failure | undefined;
+  try {
+    for (;;) {
+      if (signal.aborted) throw { broke: 'signal', cause: signal.reason } satisfies Failure;
+      const { done, value } = await next();
+      if (done === true) break;
+      const full = writer.add(value);
+      if (full !== undefined) await full;
+    }
+  } catch (error) {
+    failure = isFailure(error) ? error : { broke: 'storage', cause: error };
+    // Not awaited: a body that never answers must not hold the descriptor.
+    iterator.return?.().then(
+      () => undefined,
+      () => undefined,
+    );
+  } finally {
+    signal.removeEventListener('abort', aborted);
+  }
+  try {
+    await writer.end();
+  } catch (cause) {
+    if (failure?.broke !== 'storage') failure = { broke: 'storage', cause };
+  }
+  return failure;
+}
+
+function isFailure(error: unknown): error is Failure {
+  return typeof error === 'object' && error !== null && !(error instanceof Error) && 'broke' in error;
+}
+
+interface FileWriter {
+  /** Takes a chunk; the promise, where one is given, must be awaited before the next. */
+  add(chunk: Uint8Array): Promise<void> | undefined;
+  /** Writes the rest, waits for what is in flight, gives the buffers back. Rejects with the first failure. */
+  end(): Promise<void>;
+  /** Up to where the file holds the bytes that were added. */
+  written(): number;
+  hashIntact(): boolean;
+}
+
+function fileWriter(
+  place: Place,
+  pool: BufferPool,
+  fd: number,
+  start: number,
+  active: () => number,
+  hash: AppendOptions['hash'],
+): FileWriter {
+  let buffer: Uint8Array | undefined;
+  let filled = 0;
+  let queued = start;
+  let written = start;
+  let hashed = start;
+  let inFlight: Promise<void> | undefined;
+  let failed: { readonly cause: unknown } | undefined;
+
+  async function write(bytes: Uint8Array, length: number, position: number, release: () => void): Promise<void> {
+    try {
+      await place.writeAll(fd, bytes, length, position);
+      written = position + length;
+      if (place.durability === 'full' && active() <= WRITE_BACK_UPLOADS) {
+        native().startWriteBack?.(fd, position, length);
+      }
+    } catch (cause) {
+      failed ??= { cause };
+    } finally {
+      inFlight = undefined;
+      release();
+    }
+  }
+
+  function startWrite(bytes: Uint8Array, length: number, release: () => void): void {
+    inFlight = write(bytes, length, queued, release);
+    queued += length;
+  }
+
+  async function flush(): Promise<void> {
+    const bytes = buffer!;
+    const length = filled;
+    const end = queued + length;
+    buffer = undefined;
+    filled = 0;
+    let users = 2;
+    const release = (): void => {
+      if (--users === 0) pool.giveBack(bytes);
+    };
+    try {
+      // The write before is usually done by now; then this one runs while its bytes are hashed.
+      const early = inFlight === undefined;
+      if (early) startWrite(bytes, length, release);
+      if (hash !== undefined) {
+        hashed = -1;
+        await hash.update(bytes.length === length ? bytes : bytes.subarray(0, length));
+        hashed = end;
+      }
+      release();
+      if (!early) {
+        while (inFlight !== undefined) await inFlight;
+        if (failed === undefined) startWrite(bytes, length, release);
+      }
+    } catch (cause) {
+      failed ??= { cause };
+    }
+    if (failed !== undefined) throw failed.cause;
+  }
+
+  async function addSlowly(chunk: Uint8Array, from: number): Promise<void> {
+    for (let at = from; at < chunk.length; ) {
+      buffer ??= pool.take(sizeFor(active()));
+      const part = Math.min(buffer.length - filled, chunk.length - at);
+      buffer.set(chunk.subarray(at, at + part), filled);
+      filled += part;
+      at += part;
+      if (filled === buffer.length) await flush();
+    }
+  }
+
+  return {
+    add(chunk) {
+      if (failed !== undefined) throw failed.cause;
+      if (buffer !== undefined && chunk.length < buffer.length - filled) {
+        buffer.set(chunk, filled);
+        filled += chunk.length;
+        return undefined;
+      }
+      return chunk.length === 0 ? undefined : addSlowly(chunk, 0);
+    },
+    async end() {
+      try {
+        if (filled > 0 && failed === undefined) await flush();
+      } finally {
+        while (inFlight !== undefined) await inFlight;
+        if (buffer !== undefined) pool.giveBack(buffer);
+        buffer = undefined;
+      }
+      if (failed !== undefined) throw failed.cause;
+    },
+    written: () => written,
+    hashIntact: () => hash !== undefined && hashed === written,
+  };
+}
+
+function sizeFor(active: number): number {
+  for (const { most, size } of BUFFER_SIZES) if (active <= most) return size;
+  return BUFFER_SIZES.at(-1)!.size;
+}
+
+interface BufferPool {
+  take(size: number): Uint8Array;
+  giveBack(bytes: Uint8Array): void;
+}
+
+/** Keeps a few buffers of each size, at most 4 MiB in all, for the next upload. */
+function bufferPool(): BufferPool {
+  const free = new Map<number, Uint8Array[]>(BUFFER_SIZES.map(({ size }) => [size, []]));
+  let kept = 0;
+  return {
+    take(size) {
+      const bytes = free.get(size)?.pop();
+      if (bytes === undefined) return Buffer.allocUnsafeSlow(size);
+      kept -= size;
+      return bytes;
+    },
+    giveBack(bytes) {
+      if (kept + bytes.length > IDLE_BYTES) return;
+      free.get(bytes.length)?.push(bytes);
+      kept += bytes.length;
+    },
+  };
+}
