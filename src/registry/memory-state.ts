@@ -1,8 +1,9 @@
 /** What `memory.ts` keeps: plain maps, and the checks that several of its methods share. */
+
+import { selects } from '../kit/glob.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { ParsedManifest } from '../oci/manifest.ts';
 import type { Descriptor, Digest, Reference, RepositoryName, Tag, UploadId } from '../oci/names.ts';
-import { globSelects } from './glob.ts';
 import type { Guards } from './guard.ts';
 
 /** A manifest of one repository. `deleted`: a tombstone, invisible but for restore and purge. */
@@ -123,7 +124,7 @@ export function checkGuards(
     if (guard.kind === 'tags-unmoved') {
       for (const { tag, to } of intent.moves) {
         const now = repository.tags.get(tag);
-        if (now === undefined || now === to || !globSelects(guard.include, guard.except, tag)) continue;
+        if (now === undefined || now === to || !selects(guard.include, guard.except, tag)) continue;
         throw new RegistryError(
           to === undefined ? 'UNSUPPORTED' : 'DENIED',
           `The tag ${tag} is immutable by the rule "${guard.rule}": it can be neither moved nor deleted.`,

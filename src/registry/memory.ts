@@ -2,11 +2,12 @@
  * A complete registry in memory: the reference model that property tests compare others with, and what tests of the
  * layers above serve. Simple before fast: no limits of its own, nothing is ever collected.
  */
+
+import { matchesGlob } from '../kit/glob.ts';
 import { algorithmOf, hexOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { Descriptor, Digest, RepositoryName, Tag } from '../oci/names.ts';
 import type { Visibility } from './call.ts';
-import { globMatches } from './glob.ts';
 import { memoryBlobs } from './memory-blobs.ts';
 import { memoryManifests } from './memory-manifests.ts';
 import type { MemoryManifest, MemoryRepository, MemoryState, Sparse } from './memory-state.ts';
@@ -74,7 +75,7 @@ function isVisible(repository: MemoryRepository, visibility: Visibility): boolea
   return (
     visibility.ids.includes(id) ||
     visibility.ranges.some(({ from, to }) => name >= from && name < to) ||
-    visibility.patterns.some((pattern) => globMatches(pattern, name))
+    visibility.patterns.some((pattern) => matchesGlob(pattern, name))
   );
 }
 
