@@ -1,0 +1,199 @@
+/** Opens the database: SQLite as its owner, SQLite as a member of the owner's processes, or PostgreSQL. */
+import { join } from 'node:path';
+import { after, type Clock } from '../kit/clock.ts';
+import type { Failpoint } from '../kit/failpoint.ts';
+import type { Log, Metrics } from '../kit/log.ts';
+import { FaultError } from '../oci/error.ts';
+import type { Command, CommandList, Database, RunOptions, Statements, Ticks } from './database.ts';
+import { forSqlite } from './dialect.ts';
+import { kyselyOver } from './kysely.ts';
+import type { Migration } from './migrate.ts';
+import { type Channel, Member, serveMember } from './sqlite/channel.ts';
+import type { Durability } from './sqlite/connection.ts';
+import { openHot, type SqliteHot } from './sqlite/hot.ts';
+import { type Files, migrateSqlite } from './sqlite/migrate.ts';
+import { takeFolder } from './sqlite/owner.ts';
+import { Reader } from './sqlite/reader.ts';
+import { Writer, type WriterLimits } from './sqlite/writer.ts';
+import { Touched } from './touched.ts';
+
+/** What every database is opened with. */
+export interface OpenOptions {
+  /** Every command that may be run; a thread finds its own by the same list. */
+  readonly commands: CommandList;
+  readonly ticks: Ticks;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  readonly migrations: readonly Migration[];
+  /** Told of faults that no caller is answerable for: a lost transaction, a dead thread, a broken connection. */
+  onFault?(fault: FaultError): void;
+}
+
+/** Where the SQLite files lie, and how safely. */
+export interface SqliteOptions extends OpenOptions {
+  readonly folder: string;
+  readonly durability: Durability;
+  /** Under a test: the process kills itself there. */
+  readonly failpoint?: { readonly name: Failpoint; readonly count: number };
+  /** The threads' modules where they are not the program's own (tests run commands that the program does not have). */
+  readonly entries?: { readonly writer?: URL; readonly reader?: URL };
+  readonly limits?: WriterLimits;
+}
+
+/** The owner's database, which also serves the members of its processes. */
+export interface SqliteDatabase extends Database {
+  /** Runs the commands of the process at the channel's other end, until the returned function is called. */
+  serve(channel: Channel): () => void;
+}
+
+const PING_MILLISECONDS = 2000;
+
+/** The two files in a data folder. */
+export function filesOf(folder: string): Files {
+  return { path: join(folder, 'longshore.db'), sidePath: join(folder, 'side.db') };
+}
+
+/** Resolves as `answer` does, or rejects with FaultError `unavailable` after two seconds. */
+export async function within(answer: Promise<unknown>): Promise<void> {
+  let stop = (): void => {};
+  const late = new Promise<never>((_, reject) => {
+    stop = after(PING_MILLISECONDS, () =>
+      reject(new FaultError('unavailable', 'The database did not answer within 2 seconds.')),
+    );
+  });
+  try {
+    await Promise.race([answer, late]);
+  } finally {
+    stop();
+  }
+}
+
+type Send = (name: string, args: unknown, options: RunOptions) => Promise<unknown>;
+
+/** The part that owner and members share: look-ups here, reads in the thread, commands through `send`. */
+function assemble(
+  options: SqliteOptions,
+  parts: {
+    readonly hot: SqliteHot;
+    readonly reader: Reader;
+    readonly touched: Touched;
+    readonly send: Send;
+    readonly known: boolean;
+    readonly ping: () => Promise<void>;
+    readonly close: () => Promise<void>;
+  },
+): Database {
+  const { hot, reader, touched, send, known } = parts;
+  const names = new Set(options.commands.map(({ name }) => name));
+  const query: Pick<Statements, 'all' | 'get'> = {
+    all: async <Row>(text: string, ...values: readonly unknown[]) =>
+      (await reader.read(forSqlite(text), values)) as Row[],
+    get: async <Row>(text: string, ...values: readonly unknown[]) =>
+      (await reader.read(forSqlite(text), values))[0] as Row | undefined,
+  };
+  let closing: Promise<void> | undefined;
+  return {
+    dialect: 'sqlite',
+    hot: hot.hot,
+    read: kyselyOver('sqlite', async (text, values) => ({ rows: await reader.read(text, values) })),
+    query,
+    ticks: options.ticks,
+    async run<Args, Result>(command: Command<Args, Result>, args: Args, runOptions: RunOptions = {}): Promise<Result> {
+      if (!names.has(command.name)) throw new FaultError('bug', `The database was not opened with "${command.name}".`);
+      return (await send(command.name, args, runOptions)) as Result;
+    },
+    onTouched: touched.on,
+    dataVersion: () => (known ? undefined : hot.dataVersion()),
+    async ping() {
+      hot.check();
+      await within(parts.ping());
+    },
+    close() {
+      closing ??= parts.close();
+      return closing;
+    },
+  };
+}
+
+/**
+ * Takes the folder (which has no other owner), migrates its files and opens them. Throws FaultError `unavailable`
+ * where another process owns it or its files are newer than the program.
+ */
+export async function openSqlite(options: SqliteOptions): Promise<SqliteDatabase> {
+  const owner = takeFolder(options.folder);
+  const files = filesOf(options.folder);
+  let hot: SqliteHot | undefined;
+  try {
+    const ran = await migrateSqlite(files, options.durability, options.migrations, options.clock.now());
+    if (ran > 0) options.log.info('the database has new tables', { migrations: ran });
+    hot = openHot(files.path);
+  } catch (error) {
+    hot?.close();
+    owner.release();
+    throw error;
+  }
+  const lookUps = hot;
+  const touched = new Touched();
+  const reader = new Reader(files, options.entries?.reader);
+  const writer = new Writer({
+    data: {
+      ...files,
+      durability: options.durability,
+      ticks: options.ticks,
+      ...(options.failpoint === undefined ? {} : { failpoint: options.failpoint }),
+    },
+    ...(options.entries?.writer === undefined ? {} : { entry: options.entries.writer }),
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
+    log: options.log,
+    metrics: options.metrics,
+    clock: options.clock,
+    onTouched: touched.tell,
+    onDeath: () => touched.tell(lookUps.repositories()),
+    onLost(fault) {
+      options.log.error('the database lost a transaction', { error: fault });
+      options.onFault?.(fault);
+    },
+  });
+  const send: Send = (name, args, runOptions) => writer.run(name, args, runOptions);
+  const database = assemble(options, {
+    hot: lookUps,
+    reader,
+    touched,
+    send,
+    known: true,
+    ping: () => writer.ping(),
+    async close() {
+      await reader.close();
+      await writer.close();
+      lookUps.close();
+      owner.release();
+    },
+  });
+  return { ...database, serve: (channel) => serveMember({ run: send, onTouched: touched.on }, channel) };
+}
+
+/**
+ * Opens the files of a folder that another process owns, serves and has migrated; commands go to it through the
+ * channel. Throws FaultError where the files cannot be read.
+ */
+export async function joinSqlite(options: SqliteOptions, channel: Channel): Promise<Database> {
+  const files = filesOf(options.folder);
+  const hot = openHot(files.path);
+  const touched = new Touched();
+  const reader = new Reader(files, options.entries?.reader);
+  const member = new Member(channel, touched.tell);
+  return assemble(options, {
+    hot,
+    reader,
+    touched,
+    send: (name, args, runOptions) => member.run(name, args, runOptions),
+    known: false,
+    ping: async () => {},
+    async close() {
+      await reader.close();
+      await member.close();
+      hot.close();
+    },
+  });
+}

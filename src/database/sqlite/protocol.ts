@@ -1,0 +1,36 @@
+/** What the request loop and the two threads say to each other. All of it is plain data. */
+import type { Failpoint } from '../../kit/failpoint.ts';
+import type { Ticks } from '../database.ts';
+import type { WireError } from '../faults.ts';
+import type { Item, Part } from './batch.ts';
+import type { Durability } from './connection.ts';
+import type { Files } from './migrate.ts';
+
+/** The writer thread's `workerData`. `failpoint`: under a test, the process kills itself there. */
+export interface WriterData extends Files {
+  readonly durability: Durability;
+  readonly ticks: Ticks;
+  readonly failpoint?: { readonly name: Failpoint; readonly count: number };
+}
+
+/** To the writer: a batch, a sign of life, or the end. */
+export type ToWriter =
+  | { readonly kind: 'batch'; readonly items: readonly Item[]; readonly now: number }
+  | { readonly kind: 'ping' }
+  | { readonly kind: 'close' };
+
+/** From the writer: each transaction of a batch, the batch's end, an answer to a ping. */
+export type FromWriter =
+  | { readonly kind: 'part'; readonly part: Part; readonly milliseconds: number }
+  | { readonly kind: 'idle' }
+  | { readonly kind: 'pong' };
+
+/** To the reader: a statement, or the end. */
+export type ToReader =
+  | { readonly kind: 'read'; readonly id: number; readonly text: string; readonly values: readonly unknown[] }
+  | { readonly kind: 'close' };
+
+/** From the reader: all rows, or why not. */
+export type FromReader =
+  | { readonly id: number; readonly rows: unknown[] }
+  | { readonly id: number; readonly error: WireError };

@@ -1,0 +1,100 @@
+/** The writer thread: the only connection that writes. It answers each transaction once, and checkpoints when idle. */
+import { statSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { every, systemClock } from '../../kit/clock.ts';
+import { armFailpoints, killAt } from '../../kit/failpoint.ts';
+import { FaultError } from '../../oci/error.ts';
+import type { CommandList } from '../database.ts';
+import { toWire } from '../faults.ts';
+import { Batches, type Ending, type Part } from './batch.ts';
+import { Connection } from './connection.ts';
+import type { FromWriter, ToWriter, WriterData } from './protocol.ts';
+
+const CACHE_KIB = 8192;
+const CHECK_MILLISECONDS = 1000;
+const SOME_WAL = 1024 * 1024;
+const LARGE_WAL = 32 * 1024 * 1024;
+
+/** Serves batches until told to close. `commands`: all that may be asked for. Called once, by the thread's entry. */
+export function runWriterThread(commands: CommandList): void {
+  const port = parentPort;
+  if (port === null) throw new Error('This module is the entry of a thread.');
+  const data = workerData as WriterData;
+  if (data.failpoint !== undefined) armFailpoints(killAt(data.failpoint.name, data.failpoint.count));
+  const batches = new Batches({
+    commands,
+    ticks: data.ticks,
+    open: () => new Connection({ ...data, readOnly: false, cacheKib: CACHE_KIB }),
+    monotonic: systemClock.monotonic,
+  });
+  let busy = false;
+  let quietFor = 0;
+
+  const stop = every(CHECK_MILLISECONDS, () => {
+    if (!busy && quietFor++ === 1) checkpoint(batches.connection, data);
+  });
+
+  const say = (message: FromWriter): void => port.postMessage(message);
+  const giveBack = (part: Part, milliseconds: number): void => {
+    try {
+      say({ kind: 'part', part, milliseconds });
+    } catch {
+      say({ kind: 'part', part: { ...part, endings: part.endings.map(clonable) }, milliseconds });
+    }
+  };
+
+  port.on('message', async (message: ToWriter) => {
+    switch (message.kind) {
+      case 'batch': {
+        busy = true;
+        let began = systemClock.monotonic();
+        await batches.run(message.items, message.now, (part) => {
+          const ended = systemClock.monotonic();
+          giveBack(part, ended - began);
+          began = ended;
+        });
+        busy = false;
+        quietFor = 0;
+        say({ kind: 'idle' });
+        break;
+      }
+      case 'ping':
+        say({ kind: 'pong' });
+        break;
+      case 'close':
+        stop();
+        checkpoint(batches.connection, data, true);
+        batches.close();
+        port.close();
+    }
+  });
+}
+
+/** A result that is not plain data is the command's bug; it must not keep the others from their answers. */
+function clonable(ending: Ending): Ending {
+  try {
+    return structuredClone(ending);
+  } catch (cause) {
+    return { ok: false, error: toWire(new FaultError('bug', 'A command returned what is not plain data.', { cause })) };
+  }
+}
+
+function checkpoint(connection: Connection | undefined, data: WriterData, last = false): void {
+  if (connection === undefined) return;
+  for (const [schema, file] of [
+    ['main', data.path],
+    ['side', data.sidePath],
+  ] as const) {
+    try {
+      const size = statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+      if (size < SOME_WAL && !last) continue;
+      // A truncation waits for readers; it must not keep the next batch waiting long.
+      connection.db.exec('pragma busy_timeout = 50');
+      connection.db.exec(`pragma ${schema}.wal_checkpoint(${size > LARGE_WAL || last ? 'truncate' : 'passive'})`);
+    } catch {
+      // The log stays longer; the next batch meets the same trouble and reports it.
+    } finally {
+      if (connection.db.isOpen) connection.db.exec('pragma busy_timeout = 1000');
+    }
+  }
+}

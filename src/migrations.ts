@@ -1,0 +1,6 @@
+/** Every change of the schema there ever was, in order. Appended to, never edited: databases out there have run them. */
+import type { Migration } from './database/migrate.ts';
+import { core } from './database/migrations/0001-core.ts';
+
+/** The numbered list. */
+export const MIGRATIONS: readonly Migration[] = [core];
