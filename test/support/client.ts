@@ -2,7 +2,10 @@
 import { createHash } from 'node:crypto';
 import { Agent, type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';
 import type { Readable } from 'node:stream';
-import type { Image, Piece } from './images.ts';
+import { type Image, type Piece, TYPES } from './images.ts';
+
+/** Every manifest type, then anything: for reads that want the bytes as they were pushed. */
+const ANY_MANIFEST = [TYPES.manifest, TYPES.index, TYPES.dockerManifest, TYPES.dockerList, '*/*'].join(', ');
 
 /** A whole answer. */
 export interface Answer {
@@ -93,7 +96,7 @@ export function client(url: string, headers: OutgoingHttpHeaders = {}, sockets =
       open(
         'GET',
         path,
-        {},
+        { headers: { accept: ANY_MANIFEST } },
         (answer) => {
           const sum = createHash('sha256');
           let size = 0;
