@@ -10,7 +10,7 @@ export type RuleAction = 'pull' | 'push' | 'delete' | 'purge';
 export interface AccessRule {
   /** Login names, or `*` for everyone who signed in. */
   readonly users: readonly string[];
-  /** Globs of `access/glob.ts`: `*` within one path part, `**` across. */
+  /** Globs of `kit/glob.ts`: `*` within one path part, `**` across. */
   readonly repositories: readonly string[];
   readonly actions: readonly RuleAction[];
 }

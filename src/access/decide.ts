@@ -1,7 +1,8 @@
 /** The one rule of who may do what. Pure: everything it knows is in its arguments. */
+
+import { matchesGlob } from '../kit/glob.ts';
 import type { Action, Decision, Principal } from '../registry/call.ts';
 import type { Standing } from './access.ts';
-import { matchGlob } from './glob.ts';
 
 /** The reason of a refusal that a wider token of the same account would not get (RFC 6750 §3.1). */
 export const INSUFFICIENT_SCOPE = 'insufficient_scope';
@@ -26,7 +27,7 @@ export function withinBounds(principal: Principal, action: Action, repository: s
   if (principal.bounds === undefined) return true;
   return principal.bounds.some(
     (bound) =>
-      bound.actions.includes(action) && (bound.repository === repository || matchGlob(bound.repository, repository)),
+      bound.actions.includes(action) && (bound.repository === repository || matchesGlob(bound.repository, repository)),
   );
 }
 
