@@ -3,6 +3,7 @@
  * schema, and the documentation. The rooms that have settings of their own (access, features) hand in their schema.
  */
 import * as z from 'zod';
+import { access } from './access-schema.ts';
 import { LIMITS, type LimitName, SETTABLE } from './limits.ts';
 import { addressRange, bytes, duration, listenAddress } from './values.ts';
 
