@@ -108,7 +108,10 @@ export function place(parts: PlaceParts): Place {
   async function settleFolder(folder: string): Promise<void> {
     const above: string[] = [];
     for (let at = folder; at !== root && !settled.has(at); at = path.dirname(at)) above.push(at);
-    await Promise.all([syncFolder(folder), ...above.map((at) => syncFolder(path.dirname(at)))]);
+    const all = [folder, ...above.map((at) => path.dirname(at))].map(syncFolder);
+    // All have ended when this does, whatever one of them says.
+    await Promise.allSettled(all);
+    await Promise.all(all);
     if (settled.size > SETTLED_REMEMBERED) settled.clear();
     for (const at of above) settled.add(at);
   }
