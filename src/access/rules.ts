@@ -58,15 +58,16 @@ export function standingsFrom(rules: readonly AccessRule[] | undefined, mode: ()
     matches: rule.repositories.map(compileGlob),
     roles: rule.actions.map((action) => ROLE_OF[action]),
   }));
-  const byUser = new Map<string, readonly Grant[]>();
-  const everyone = grants?.filter((grant) => grant.users.has('*')) ?? [];
-  for (const name of new Set(grants?.flatMap((grant) => [...grant.users]))) {
-    byUser.set(
-      name,
-      grants!.filter((grant) => grant.users.has(name) || grant.users.has('*')),
-    );
+  const byUser = new Map<string, Grant[]>();
+  for (const grant of grants ?? []) {
+    for (const name of grant.users) {
+      const own = byUser.get(name);
+      if (own === undefined) byUser.set(name, [grant]);
+      else own.push(grant);
+    }
   }
-  const grantsOf = (principal: Principal): readonly Grant[] => byUser.get(principal.name) ?? everyone;
+  const everyone = byUser.get('*') ?? [];
+  const grantsOf = (principal: Principal): readonly Grant[] => [...(byUser.get(principal.name) ?? []), ...everyone];
 
   const rolesOf = (principal: Principal, repository: string): readonly string[] => {
     const open = openRoles(mode());

@@ -152,9 +152,9 @@ export function tokensFrom(keys: SigningKeys, settings: TokenSettings, clock: Cl
       const second = token.indexOf('.', first + 1);
       if (first <= 0 || second === -1 || token.indexOf('.', second + 1) !== -1) return undefined;
       const header = decode(token.slice(0, first));
-      if (header === undefined || typeof header['kid'] !== 'string' || 'crit' in header) return undefined;
-      const key = keys.peek(header['kid']) ?? (await keys.find(header['kid']));
-      if (key === undefined || header['alg'] !== key.algorithm) return undefined;
+      if (header === undefined || typeof header.kid !== 'string' || 'crit' in header) return undefined;
+      const key = keys.peek(header.kid) ?? (await keys.find(header.kid));
+      if (key === undefined || header.alg !== key.algorithm) return undefined;
       if (!signed(token.slice(0, second), token.slice(second + 1), key)) return undefined;
       const payload = decode(token.slice(first + 1, second));
       return payload === undefined ? undefined : claimsOf(payload);

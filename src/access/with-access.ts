@@ -75,8 +75,11 @@ function judge(decision: Decision, call: Call, action: Action, repository: Repos
 
 /** The store with every method guarded, and `authorize` for what must ask before it reads a body. */
 export interface GuardedStore extends Store {
-  /** Throws, or rejects, as the method that needs this right would. Undefined at once where the answer is known. */
-  authorize(call: Call, action: Action, repository: RepositoryName): Promise<void> | void;
+  /**
+   * Throws, or rejects, as the method that needs this right would. Undefined at once where the answer is known.
+   * `repository` undefined: the registry itself, for `registry.catalog`.
+   */
+  authorize(call: Call, action: Action, repository: RepositoryName | undefined): Promise<void> | void;
 }
 
 /** Guards `inner` by `access`. `sources` is asked who holds a blob that a mount names without its source. */
@@ -125,7 +128,7 @@ export function withAccess(inner: Store, access: Access, sources: BlobSources): 
 
   return {
     authorize: (call, action, repository) => {
-      const refused = refusal(call, action, repository);
+      const refused = refusal(call, action, repository ?? REGISTRY_ITSELF);
       if (refused === undefined) return;
       if (refused instanceof RegistryError) throw refused;
       return refused.then((error) => {
