@@ -1,5 +1,6 @@
-/** Every command there is, so that the writer thread finds it by its name. A list, no logic. */
+/** Every command there is. A list, no logic: the writer thread finds a command here by its name. */
 import type { CommandList } from './database/database.ts';
+import { LOCAL_COMMANDS } from './local/commands/list.ts';
 
-/** All commands of the core and of the features. */
-export const COMMANDS: CommandList = [];
+/** All commands. */
+export const COMMANDS: CommandList = [...LOCAL_COMMANDS];

@@ -29,10 +29,10 @@ export const BLOB_BY_LINK = `select coalesce(b.size, 0) as size, b.state, coales
   left join gc_queue q on q.repository_id = r.id and q.digest = b.digest
   where r.gone = 0 and r.name = ?`;
 
-/** (id) */
-export const UPLOAD_BY_ID = `select r.name, u.principal, u.size, u.state, u.fence
+/** (id). Of a deleted repository it has no name, so that it belongs to no request until it expires. */
+export const UPLOAD_BY_ID = `select case when r.gone = 0 then r.name else '' end as name, u.principal, u.size, u.state, u.fence
   from upload u join repository r on r.id = u.repository_id
-  where u.id = ? and r.gone = 0`;
+  where u.id = ?`;
 
 /** A row of the manifest look-ups. */
 export interface ManifestRow {

@@ -1,0 +1,170 @@
+/**
+ * The rows that every command needs, found or made in the one lock order: repository, queue (repository, digest),
+ * blob, queue (0, digest), link, manifest, tag. What stands in {braces} is PostgreSQL's row lock.
+ */
+import type { CommandContext } from '../../database/database.ts';
+import { uuidv7 } from '../../kit/id.ts';
+import { RegistryError } from '../../oci/error.ts';
+import type { BlobState, RepositoryName } from '../../oci/names.ts';
+
+/** A repository's row as commands use it. */
+export interface RepositoryRow {
+  readonly id: number;
+  readonly active_tick: number;
+  readonly shown: number;
+}
+
+/** The repository that is not deleted, or undefined. */
+export function findRepository({ sql }: CommandContext, name: RepositoryName): Promise<RepositoryRow | undefined> {
+  return sql.get<RepositoryRow>(
+    'select id, active_tick, shown from repository where gone = 0 and name = ? {for key share}',
+    name,
+  );
+}
+
+/** The repository, made hidden in the default project where it is not there. */
+export async function ensureRepository(context: CommandContext, name: RepositoryName): Promise<RepositoryRow> {
+  for (;;) {
+    const found = await findRepository(context, name);
+    if (found !== undefined) return found;
+    await context.sql.run(
+      `insert into repository (uid, project_id, name, active_tick, created_at)
+       values (?, (select min(id) from project), ?, ?, ?) on conflict (gone, name) do nothing`,
+      uuidv7(context.now),
+      name,
+      context.tick,
+      context.now,
+    );
+  }
+}
+
+/** Marks the repository active, at most once per half grace: the collector takes no link of an active one. */
+export async function markActive(context: CommandContext, repository: RepositoryRow): Promise<void> {
+  if (repository.active_tick > context.tick - context.ticks.grace / 2) return;
+  await context.sql.run('update repository set active_tick = ? where id = ?', context.tick, repository.id);
+}
+
+/** A blob's row. `size` and `n` are null while it is absent. */
+export interface BlobRow {
+  readonly state: BlobState;
+  readonly size: number | null;
+  readonly n: number | null;
+  readonly stored: number;
+}
+
+/** The blob's row, locked; made `absent` where there was none. Asked again until found: the collector may come between. */
+export async function lockBlob({ sql }: CommandContext, digest: Uint8Array): Promise<BlobRow> {
+  for (;;) {
+    await sql.run("insert into blob (digest, state) values (?, 'absent') on conflict (digest) do nothing", digest);
+    const row = await sql.get<BlobRow>(
+      'select state, size, n, stored from blob where digest = ? {for no key update}',
+      digest,
+    );
+    if (row !== undefined) return row;
+  }
+}
+
+/** The number of a key that was never dead: one above the highest dead one, 0 where none is. */
+export async function freshKeyNumber({ sql }: CommandContext, digest: Uint8Array): Promise<number> {
+  const row = await sql.get<{ n: number | null }>('select max(n) as n from dead_key where digest = ?', digest);
+  return row === undefined || row.n === null ? 0 : row.n + 1;
+}
+
+/** Condemns a key for ever. */
+export async function killKey({ sql, tick }: CommandContext, digest: Uint8Array, n: number): Promise<void> {
+  await sql.run(
+    `insert into dead_key (digest, n, tick) values (?, ?, ?)
+     on conflict (digest, n) do update set tick = excluded.tick, confirmed = 0`,
+    digest,
+    n,
+    tick,
+  );
+}
+
+/** Queues a review, never earlier than one that is queued. repositoryId 0: of the blob's row. Also the lock of that link. */
+export async function queueReview(
+  { sql }: CommandContext,
+  repositoryId: number,
+  digest: Uint8Array,
+  due: number,
+): Promise<void> {
+  await sql.run(
+    `insert into gc_queue (repository_id, digest, due_tick) values (?, ?, ?)
+     on conflict (repository_id, digest) do update set due_tick = excluded.due_tick
+     where gc_queue.due_tick < excluded.due_tick`,
+    repositoryId,
+    digest,
+    due,
+  );
+}
+
+/** Links a live blob to the repository; its size goes to the usage where the link is new. */
+export async function linkBlob(
+  { sql }: CommandContext,
+  repositoryId: number,
+  digest: Uint8Array,
+  size: number,
+): Promise<void> {
+  const made = await sql.run(
+    'insert into link (repository_id, digest) values (?, ?) on conflict (repository_id, digest) do nothing',
+    repositoryId,
+    digest,
+  );
+  if (made > 0) await addUsage(sql, repositoryId, size, 0);
+}
+
+/** Appends a change of usage; a job folds them. */
+export async function addUsage(
+  sql: CommandContext['sql'],
+  repositoryId: number,
+  bytes: number,
+  manifests: number,
+): Promise<void> {
+  await sql.run(
+    'insert into usage_delta (repository_id, bytes, manifests) values (?, ?, ?)',
+    repositoryId,
+    bytes,
+    manifests,
+  );
+}
+
+/** A hold's reason, where one protects the repository, this tag or one of these digests; undefined where none does. */
+export async function findHold(
+  { sql, now }: CommandContext,
+  repositoryId: number,
+  what: { readonly tag?: string; readonly digest?: Uint8Array },
+): Promise<string | undefined> {
+  const row = await sql.get<{ reason: string }>(
+    `select reason from hold
+     where (until_at is null or until_at > ?)
+       and ((repository_id = ? and tag is null and digest is null)
+         or (repository_id = ? and tag = ?)
+         or ((repository_id = ? or repository_id is null) and digest = ?))
+     limit 1`,
+    now,
+    repositoryId,
+    repositoryId,
+    what.tag ?? null,
+    repositoryId,
+    what.digest ?? null,
+  );
+  return row?.reason;
+}
+
+/** Refuses with UNSUPPORTED where a hold protects it. */
+export async function refuseHeld(
+  context: CommandContext,
+  repositoryId: number,
+  what: { tag?: string; digest?: Uint8Array },
+): Promise<void> {
+  const reason = await findHold(context, repositoryId, what);
+  if (reason === undefined) return;
+  throw new RegistryError('UNSUPPORTED', `A hold protects this from deletion: ${reason}. Lift the hold first.`);
+}
+
+/** The error for a manifest that is not there. */
+export function manifestUnknown(reference: string): RegistryError {
+  return new RegistryError('MANIFEST_UNKNOWN', 'There is no such manifest in this repository.', {
+    detail: { reference },
+  });
+}

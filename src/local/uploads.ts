@@ -1,0 +1,315 @@
+/**
+ * Uploads in several requests. POST commits nothing; a row appears at the first stored byte and says how many bytes
+ * are stored and where. One writer at a time: within this process by `busy`, between processes by the row's claim.
+ */
+import type { HotUpload } from '../database/database.ts';
+import { failpoint } from '../kit/failpoint.ts';
+import { createHasher, type Hasher } from '../kit/hash-stream.ts';
+import { Lru } from '../kit/lru.ts';
+import { algorithmOf, digestFromHex } from '../oci/digest.ts';
+import { RegistryError } from '../oci/error.ts';
+import type { Algorithm, Descriptor, Digest, RepositoryName, UploadId } from '../oci/names.ts';
+import type { Call } from '../registry/call.ts';
+import type { Guards } from '../registry/guard.ts';
+import type { Chunk, RegistryWriter, UploadStatus } from '../registry/registry.ts';
+import { UploadBroken } from '../storage/faults.ts';
+import type { Appended } from '../storage/storage.ts';
+import {
+  brokenBody,
+  checkLength,
+  digestMismatch,
+  freshFile,
+  pushWhole,
+  putFile,
+  putInline,
+  type Target,
+} from './blobs.ts';
+import { CLOSED, uploadAdvance, uploadClaim, uploadClose, uploadUnknown } from './commands/upload-commands.ts';
+import { INLINE_BYTES, type LocalParts } from './parts.ts';
+import { type Peeked, peek, prepend } from './peek.ts';
+import type { OpenedUploadId } from './upload-id.ts';
+import { type FileState, hasherAt, readState, type StoredState, writeState } from './upload-state.ts';
+
+type Methods = Pick<RegistryWriter, 'startUpload' | 'uploadStatus' | 'appendUpload' | 'commitUpload' | 'cancelUpload'>;
+
+/** An upload as one request finds it. */
+interface Session {
+  readonly call: Call;
+  readonly repository: RepositoryName;
+  readonly opened: OpenedUploadId;
+  readonly row: HotUpload | undefined;
+  readonly size: number;
+  readonly state: StoredState | undefined;
+  readonly guards: Guards;
+}
+
+/** The upload methods. */
+export function localUploads(parts: LocalParts): Methods {
+  const { database, uploadIds } = parts;
+  /** Uploads that a request of this process is writing. */
+  const busy = new Set<UploadId>();
+  /** Hashes that can go on; another process, or this one after it forgot, does without. */
+  const hashers = new Lru<UploadId, Hasher>({ count: 1000 });
+  /** Ids that ended without ever having a row. Best effort: see routes.md §3. */
+  const ended = new Lru<UploadId, true>({ count: 10_000 });
+
+  async function open(call: Call, repository: RepositoryName, text: UploadId, guards: Guards = []): Promise<Session> {
+    const opened = uploadIds.open(repository, call.principal.id, text);
+    if (ended.peek(text) !== undefined) throw uploadUnknown();
+    const row = await database.hot.uploadById(opened.id);
+    if (row === undefined) {
+      if (parts.tick() - opened.tick > database.ticks.uploadLifetime) throw uploadUnknown();
+      return { call, repository, opened, row, size: 0, state: undefined, guards };
+    }
+    if (row.state === CLOSED || row.repository !== repository || row.principal !== call.principal.id)
+      throw uploadUnknown();
+    const state = row.size === 0 ? undefined : readState(row.state);
+    return { call, repository, opened, row, size: row.size, state, guards };
+  }
+
+  /** Runs `work` as the only writer of the upload in this process. */
+  async function alone<T>(
+    call: Call,
+    repository: RepositoryName,
+    text: UploadId,
+    guards: Guards | undefined,
+    work: (session: Session) => Promise<T>,
+  ): Promise<T> {
+    uploadIds.open(repository, call.principal.id, text);
+    if (busy.has(text)) {
+      const { size } = await open(call, repository, text);
+      throw rangeInvalid(size, 'Another request is writing to this upload');
+    }
+    busy.add(text);
+    try {
+      return await work(await open(call, repository, text, guards));
+    } finally {
+      busy.delete(text);
+    }
+  }
+
+  async function append(session: Session, chunk: Chunk): Promise<UploadStatus> {
+    const { opened, size } = session;
+    checkOffset(session, chunk);
+    if (chunk.length === 0) return { id: opened.text, size };
+    const peeked =
+      size > INLINE_BYTES || session.state?.kind === 'file'
+        ? { rest: chunk.body }
+        : await peek(chunk.body, INLINE_BYTES - size);
+    if ('rest' in peeked)
+      return {
+        id: opened.text,
+        size: (await appendFile(session, chunk, peeked.rest, opened.algorithm ?? 'sha256')).at.size,
+      };
+    if (peeked.broke === undefined) checkLength(chunk.length, peeked.whole.length);
+    const bytes = Buffer.concat([inlineOf(session), peeked.whole]);
+    if (bytes.length > size) await advance(session, session.row?.fence ?? 0, bytes.length, { kind: 'inline', bytes });
+    if (peeked.broke !== undefined) throw brokenBody(peeked.broke);
+    return { id: opened.text, size: bytes.length };
+  }
+
+  /** Claims the upload, writes behind what is stored and says so. A body that breaks off keeps what arrived. */
+  async function appendFile(
+    session: Session,
+    chunk: Chunk,
+    body: AsyncIterable<Uint8Array>,
+    algorithm: Algorithm,
+  ): Promise<{ at: Appended; file: FileState; fence: number; hasher: Hasher | undefined }> {
+    const claimed = await claim(session, algorithm);
+    const { file, fence } = claimed;
+    const before = claimed.at;
+    const hasher = hasherAt(before.size, file.algorithm, hashers.peek(session.opened.text), file.hash);
+    const options = { signal: session.call.signal, ...(hasher === undefined ? {} : { hash: hasher }) };
+    let at: Appended;
+    let broken: UploadBroken | undefined;
+    try {
+      at = await parts.storage.append(file.file, before, prepend(claimed.carry, body), options);
+    } catch (error) {
+      if (!(error instanceof UploadBroken)) throw error;
+      broken = error;
+      at = error.appended;
+    }
+    const intact = hasher !== undefined && hasher.length === at.size ? hasher : undefined;
+    if (broken === undefined) {
+      const came = at.size - before.size - claimed.carry.length;
+      if (chunk.length !== undefined && chunk.length !== came) {
+        await advance(session, fence, session.size, undefinedIfEmpty(session, file, claimed.carry));
+        checkLength(chunk.length, came);
+      }
+    }
+    const next = fileState(file, at, intact);
+    const after = await advance(session, fence, at.size, next);
+    if (intact === undefined) hashers.delete(session.opened.text);
+    else hashers.set(session.opened.text, intact);
+    if (broken !== undefined) throw broken.broke === 'storage' ? broken : brokenBody(broken.cause);
+    return { at, file: next, fence: after, hasher: intact };
+  }
+
+  /** What the row says after a chunk was dropped: the bytes that stood before it. */
+  function undefinedIfEmpty(session: Session, file: FileState, carry: Uint8Array): StoredState {
+    if (session.state?.kind === 'inline') return { kind: 'inline', bytes: Buffer.from(carry) };
+    return session.state ?? file;
+  }
+
+  async function claim(
+    session: Session,
+    algorithm: Algorithm,
+  ): Promise<{ fence: number; file: FileState; at: Appended; carry: Uint8Array }> {
+    const { opened, repository, call, row, size, guards } = session;
+    const fresh: FileState = { kind: 'file', file: freshFile(), storage: {}, algorithm };
+    failpoint('upload.begin.before');
+    const claimed = await database.run(uploadClaim, {
+      id: opened.id,
+      repository,
+      principal: call.principal.id,
+      fence: row?.fence ?? 0,
+      state: writeState(fresh),
+      guards,
+    });
+    failpoint('upload.begin.after');
+    if (session.state?.kind === 'file' && (parts.soleWriter || !claimed.takenOver)) {
+      return {
+        fence: claimed.fence,
+        file: session.state,
+        at: { size, state: session.state.storage },
+        carry: new Uint8Array(0),
+      };
+    }
+    const mine = row === undefined ? fresh : { ...fresh, file: freshFile() };
+    const begun = await parts.storage.begin(mine.file, {});
+    if (session.state?.kind !== 'file')
+      return { fence: claimed.fence, file: mine, at: begun, carry: inlineOf(session) };
+    // Another process may still be writing to the old file: what is stored of it is copied, never written again.
+    const old = await parts.storage.readUpload(session.state.file, { size, state: session.state.storage });
+    const at = await parts.storage.append(mine.file, begun, old, { signal: call.signal });
+    return {
+      fence: claimed.fence,
+      file: { ...mine, ...(session.state.hash === undefined ? {} : { hash: session.state.hash }) },
+      at,
+      carry: new Uint8Array(0),
+    };
+  }
+
+  async function advance(session: Session, fence: number, size: number, state: StoredState): Promise<number> {
+    const { opened, repository, call, guards } = session;
+    failpoint('upload.advance.before');
+    const next = await database.run(uploadAdvance, {
+      id: opened.id,
+      repository,
+      principal: call.principal.id,
+      fence,
+      size,
+      state: writeState(state),
+      guards,
+    });
+    failpoint('upload.advance.after');
+    return next;
+  }
+
+  async function commit(session: Session, digest: Digest, last: Chunk | undefined): Promise<Descriptor> {
+    const { call, repository, opened, row, size, guards } = session;
+    if (last !== undefined) checkOffset(session, last);
+    const target: Target = { call, repository, digest, upload: row === undefined ? null : opened.id, guards };
+    const hasLast = last !== undefined && last.length !== 0;
+    if (row === undefined && hasLast) return pushWhole(parts, target, last.body, last.length);
+    if (session.state?.kind !== 'file') {
+      const peeked: Peeked = hasLast ? await peek(last.body, INLINE_BYTES - size) : { whole: Buffer.alloc(0) };
+      if (!('rest' in peeked)) {
+        if (peeked.broke !== undefined) throw brokenBody(peeked.broke);
+        checkLength(last?.length, peeked.whole.length);
+        return putInline(parts, target, Buffer.concat([inlineOf(session), peeked.whole]));
+      }
+      return finish(target, await appendFile(session, last ?? { body: noBody() }, peeked.rest, algorithmOf(digest)));
+    }
+    if (hasLast) return finish(target, await appendFile(session, last, last.body, session.state.algorithm));
+    if (!parts.soleWriter) {
+      const claimed = await claim(session, session.state.algorithm);
+      return finish(target, { at: claimed.at, file: claimed.file, hasher: undefined });
+    }
+    const hasher = hasherAt(size, session.state.algorithm, hashers.peek(opened.text), session.state.hash);
+    return finish(target, { at: { size, state: session.state.storage }, file: session.state, hasher });
+  }
+
+  async function finish(
+    target: Target,
+    stored: { at: Appended; file: FileState; hasher: Hasher | undefined },
+  ): Promise<Descriptor> {
+    const { at, file } = stored;
+    const algorithm = algorithmOf(target.digest);
+    const hasher = stored.hasher?.algorithm === algorithm ? stored.hasher : await hashAgain(file.file, at, algorithm);
+    const actual = digestFromHex(algorithm, hasher.digestHex());
+    if (actual !== target.digest) throw digestMismatch(target.digest, actual);
+    return putFile(parts, target, file.file, at);
+  }
+
+  /** One more read of the stored bytes: after a restart without an exported hash, or for another algorithm. */
+  async function hashAgain(file: UploadId, at: Appended, algorithm: Algorithm): Promise<Hasher> {
+    const hasher = createHasher(algorithm);
+    for await (const chunk of await parts.storage.readUpload(file, at)) hasher.update(chunk as Uint8Array);
+    return hasher;
+  }
+
+  /** Ends the upload and removes its bytes; its id answers 404 from now on. */
+  async function end(session: Session): Promise<void> {
+    const { opened, repository, call } = session;
+    ended.set(opened.text, true);
+    hashers.delete(opened.text);
+    const { state } = await database.run(uploadClose, { id: opened.id, repository, principal: call.principal.id });
+    const stored = state === undefined ? undefined : readState(state);
+    if (stored?.kind === 'file')
+      parts.background(parts.storage.discard(stored.file, stored.storage), 'remove the file of a closed upload');
+  }
+
+  return {
+    async startUpload(call, repository, options = {}) {
+      const algorithm = options.algorithm ?? (options.digest === undefined ? undefined : algorithmOf(options.digest));
+      return { id: uploadIds.make(repository, call.principal.id, parts.tick(), algorithm), size: 0 };
+    },
+    async uploadStatus(call, repository, id) {
+      const { size } = await open(call, repository, id);
+      return { id, size };
+    },
+    appendUpload: (call, repository, id, chunk, guards) =>
+      alone(call, repository, id, guards, (session) => append(session, chunk)),
+    commitUpload: (call, repository, id, digest, last, guards) =>
+      alone(call, repository, id, guards, async (session) => {
+        try {
+          const descriptor = await commit(session, digest, last);
+          hashers.delete(id);
+          ended.set(id, true);
+          return descriptor;
+        } catch (error) {
+          if (error instanceof RegistryError && error.code === 'DIGEST_INVALID') await end(session);
+          throw error;
+        }
+      }),
+    cancelUpload: (call, repository, id, guards) => alone(call, repository, id, guards, end),
+  };
+}
+
+function rangeInvalid(size: number, why: string): RegistryError {
+  return new RegistryError('RANGE_INVALID', `${why}: it has ${size} bytes, so the next chunk starts at ${size}.`, {
+    detail: { size },
+  });
+}
+
+function checkOffset({ size }: Session, chunk: Chunk): void {
+  if (chunk.offset !== undefined && chunk.offset !== size)
+    throw rangeInvalid(size, `The chunk starts at ${chunk.offset}, which is not where the upload stands`);
+}
+
+function inlineOf({ state }: Session): Buffer {
+  return state?.kind === 'inline' ? state.bytes : Buffer.alloc(0);
+}
+
+function fileState(file: FileState, at: Appended, hasher: Hasher | undefined): FileState {
+  const exported = hasher?.exportState();
+  const { hash: _old, ...rest } = file;
+  return { ...rest, storage: at.state, ...(exported === undefined ? {} : { hash: Buffer.from(exported) }) };
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array> {}
+
+function noBody(): Chunk['body'] {
+  return nothing() as unknown as Chunk['body'];
+}
