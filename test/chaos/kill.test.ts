@@ -1,0 +1,161 @@
+/**
+ * kill -9 of the real process, at every named failpoint and at random moments, under eight clients that push, mount,
+ * move tags and delete. After each restart what was acknowledged is there, what was deleted stays away, and nothing
+ * needs a repair; at the end no file is left that no row names. LONGSHORE_TEST_KILLS says how often (100),
+ * LONGSHORE_TEST_SOAK_SECONDS for how long at least, LONGSHORE_TEST_SEED which choices.
+ */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FAILPOINTS } from '../../src/kit/failpoint.ts';
+import { client } from '../support/client.ts';
+import { choices, runSeed } from '../support/random.ts';
+import { type Longshore, type StartOptions, startLongshore } from '../support/server.ts';
+import { temporaryFolder } from '../support/temp.ts';
+import { advanceClock, disagreements, openFiles, uploadsLeft } from './disk.ts';
+import { repositoryLedger, verify } from './ledger.ts';
+import { work } from './worker.ts';
+
+const KILLS = Number(process.env.LONGSHORE_TEST_KILLS ?? 100);
+const SOAK_MILLISECONDS = Number(process.env.LONGSHORE_TEST_SOAK_SECONDS ?? 0) * 1000;
+const WORKERS = 8;
+const GRACE_TICKS = 1_000;
+/** More than half the grace, less than all of it: heads have to renew, nothing is collected. */
+const JUMP_TICKS = 520;
+const CONFIG = {
+  gc: { tick: '1s', graceTicks: GRACE_TICKS, undeleteTicks: 1_000_000 },
+  uploads: { lifetime: '60s' },
+  log: { access: false },
+};
+
+/** Failpoints that no request over HTTP reaches, each with the test that kills at it instead. */
+const ELSEWHERE: Readonly<Record<string, string>> = {};
+
+/** How long a round with a failpoint may take to reach it before the process is killed anyway, milliseconds. */
+const PATIENCE = 1_500;
+
+test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leave nothing behind`, async (t) => {
+  const seed = runSeed();
+  t.diagnostic(`seed ${seed}`);
+  const random = choices(seed);
+  const data = temporaryFolder('kill');
+  const ledgers = Array.from({ length: WORKERS }, (_, at) => repositoryLedger(`chaos/worker-${at}`));
+  const counts = new Map<string, number>();
+  const wrong: string[] = [];
+  const wanted = FAILPOINTS.filter((name) => !(name in ELSEWHERE));
+  const fired = new Map<string, number>();
+  let kills = 0;
+  let startups = 0;
+
+  const start = (failpoint?: StartOptions['failpoint']): Promise<Longshore> => {
+    startups += 1;
+    return startLongshore({ data, config: CONFIG, ...(failpoint === undefined ? {} : { failpoint }) });
+  };
+
+  /** Compares all ledgers with a server that nothing kills but, perhaps, its failpoint. False where it died meanwhile. */
+  async function compare(server: Longshore, thorough: boolean): Promise<boolean> {
+    const http = client(server.url);
+    try {
+      const found = await Promise.all(ledgers.map((ledger) => verify(ledger, http, random, thorough)));
+      wrong.push(...found.flat());
+      return true;
+    } catch (error) {
+      const dead = await Promise.race([server.exited.then(() => true), sleep(2_000, false)]);
+      if (!dead) throw error;
+      return false;
+    } finally {
+      http.close();
+    }
+  }
+
+  /** Starts with a failpoint armed, then without where it was reached before the work began. */
+  async function startAndCompare(failpoint: StartOptions['failpoint']): Promise<Longshore | undefined> {
+    try {
+      const server = await start(failpoint);
+      if (await compare(server, false)) return server;
+    } catch (error) {
+      if (failpoint === undefined || !String(error).includes('SIGKILL')) throw error;
+    }
+    assert.ok(failpoint !== undefined, 'the server died by itself');
+    fired.set(failpoint.name, (fired.get(failpoint.name) ?? 0) + 1);
+    kills += 1;
+    return undefined;
+  }
+
+  async function round(failpoint: StartOptions['failpoint']): Promise<void> {
+    let armed = failpoint;
+    let server = await startAndCompare(armed);
+    if (server === undefined) {
+      armed = undefined;
+      server = await startAndCompare(undefined);
+    }
+    assert.ok(server !== undefined);
+    const running = server;
+    let alive = true;
+    void running.exited.then(() => {
+      alive = false;
+    });
+    const http = client(running.url, {}, WORKERS);
+    const working = ledgers.map((ledger) =>
+      work({
+        http,
+        ledger,
+        others: ledgers.filter((other) => other !== ledger),
+        random,
+        going: () => alive,
+        counts,
+        wrong,
+      }),
+    );
+    const patience = armed === undefined ? 80 + random.below(350) : PATIENCE;
+    const byItself = await Promise.race([running.exited.then(() => true), sleep(patience, false)]);
+    await running.kill();
+    await Promise.all(working);
+    http.close();
+    const exit = await running.exited;
+    assert.equal(exit.signal, 'SIGKILL', `the server ended by itself (${exit.code}):\n${running.output()}`);
+    kills += 1;
+    if (byItself) {
+      assert.ok(armed !== undefined, 'something else killed the server');
+      fired.set(armed.name, (fired.get(armed.name) ?? 0) + 1);
+    }
+  }
+
+  const started = performance.now();
+  for (let number = 0; kills < KILLS || performance.now() - started < SOAK_MILLISECONDS; number += 1) {
+    const missing = wanted.filter((name) => !fired.has(name));
+    const byName = missing.length > 0 ? number % 4 !== 3 : random.chance(50);
+    const name = byName ? random.pick(missing.length > 0 ? missing : wanted) : undefined;
+    await round(name === undefined ? undefined : { name, count: fired.has(name) ? 1 + random.below(12) : 1 });
+    if (number % 10 === 9) advanceClock(data, JUMP_TICKS);
+    assert.deepEqual(wrong, [], `after ${kills} kills, seed ${seed}`);
+  }
+  t.diagnostic(
+    `${kills} kills, ${startups} starts, ${[...fired.values()].reduce((sum, each) => sum + each, 0)} at failpoints`,
+  );
+  t.diagnostic([...counts].map(([what, count]) => `${count} ${what}`).join(', '));
+
+  const last = await start();
+  assert.ok(await compare(last, true), 'the server lives');
+  assert.deepEqual(wrong, [], `seed ${seed}`);
+  await last.stop();
+  assert.deepEqual(disagreements(data), [], 'files and rows agree');
+
+  // All uploads have rested for longer than they may: their rows and files go by themselves.
+  advanceClock(data, 100);
+  const after = await start();
+  let left = uploadsLeft(data);
+  for (let tries = 0; tries < 300 && (left.rows > 0 || left.files.length > 0); tries += 1) {
+    await sleep(100);
+    left = uploadsLeft(data);
+  }
+  assert.deepEqual(left, { rows: 0, files: [] }, 'no upload is left');
+  assert.deepEqual(openFiles(after.pid, join(data, 'storage')), [], 'no blob or upload is left open');
+  await after.stop();
+  assert.deepEqual(
+    wanted.filter((name) => !fired.has(name)),
+    [],
+    'failpoints that never fired',
+  );
+});
