@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { failpoint } from '../kit/failpoint.ts';
-import { createHasher } from '../kit/hash-stream.ts';
+import { createHasher, type Hasher } from '../kit/hash-stream.ts';
 import { randomId } from '../kit/id.ts';
 import { blobKey } from '../oci/blob-key.ts';
 import { algorithmOf, digestFromHex, digestToBytes } from '../oci/digest.ts';
@@ -120,16 +120,28 @@ export function freshFile(): UploadId {
   return Buffer.from(randomId(18)).toString('base64url') as UploadId;
 }
 
-/** A body in one go, without an upload's row: whole bytes inline, more through a file of its own. Nothing is kept of a refused one. */
+/** Keeps what arrived of a body that broke off, so that the client can go on there. */
+export type KeepBroken = (
+  arrived: { whole: Buffer } | { file: UploadId; at: Appended; hasher: Hasher },
+) => Promise<void>;
+
+/**
+ * A body in one go, without an upload's row: whole bytes inline, more through a file of its own. Nothing is kept of a
+ * refused one; of one that broke off, what `keep` keeps.
+ */
 export async function pushWhole(
   parts: LocalParts,
   target: Target,
   body: Readable,
   size: number | undefined,
+  keep?: KeepBroken,
 ): Promise<Descriptor> {
   const peeked = await peek(body, INLINE_BYTES);
   if (!('rest' in peeked)) {
-    if (peeked.broke !== undefined) throw brokenBody(peeked.broke);
+    if (peeked.broke !== undefined) {
+      await keep?.({ whole: peeked.whole });
+      throw brokenBody(peeked.broke);
+    }
     checkLength(size, peeked.whole.length);
     return putInline(parts, target, peeked.whole);
   }
@@ -144,8 +156,11 @@ export async function pushWhole(
     if (actual !== target.digest) throw digestMismatch(target.digest, actual);
     return await putFile(parts, target, file, at);
   } catch (error) {
-    parts.background(storage.discard(file, at.state), 'remove the file of a refused upload');
-    throw error instanceof UploadBroken && error.broke !== 'storage' ? brokenBody(error.cause) : error;
+    const broken = error instanceof UploadBroken && error.broke !== 'storage' ? error : undefined;
+    if (broken !== undefined && keep !== undefined && broken.appended.size > 0)
+      await keep({ file, at: broken.appended, hasher });
+    else parts.background(storage.discard(file, at.state), 'remove the file of a refused upload');
+    throw broken === undefined ? error : brokenBody(broken.cause);
   }
 }
 

@@ -4,13 +4,8 @@ import { digestToBytes } from '../oci/digest.ts';
 import { factsOf } from '../registry/call.ts';
 import type { RegistryDeleter, Store } from '../registry/registry.ts';
 import { blobUnlink } from './commands/blob-commands.ts';
-import {
-  manifestDelete,
-  manifestRestore,
-  tagDelete,
-  tagRestore,
-  tombstonePurge,
-} from './commands/manifest-commands.ts';
+import { manifestDelete, manifestRestore, tagDelete, tagRestore } from './commands/manifest-commands.ts';
+import { tombstonePurge } from './commands/purge.ts';
 import { repositoryDelete } from './commands/repository-delete.ts';
 import { manifestUnknown } from './commands/rows.ts';
 import type { LocalParts } from './parts.ts';

@@ -19,6 +19,7 @@ import {
   checkLength,
   digestMismatch,
   freshFile,
+  type KeepBroken,
   pushWhole,
   putFile,
   putInline,
@@ -211,11 +212,15 @@ export function localUploads(parts: LocalParts): Methods {
     if (last !== undefined) checkOffset(session, last);
     const target: Target = { call, repository, digest, upload: row === undefined ? null : opened.id, guards };
     const hasLast = last !== undefined && last.length !== 0;
-    if (row === undefined && hasLast) return pushWhole(parts, target, last.body, last.length);
+    if (row === undefined && hasLast)
+      return pushWhole(parts, target, last.body, last.length, (arrived) => keepBroken(session, arrived));
     if (session.state?.kind !== 'file') {
       const peeked: Peeked = hasLast ? await peek(last.body, INLINE_BYTES - size) : { whole: Buffer.alloc(0) };
       if (!('rest' in peeked)) {
-        if (peeked.broke !== undefined) throw brokenBody(peeked.broke);
+        if (peeked.broke !== undefined) {
+          await keepBroken(session, { whole: Buffer.concat([inlineOf(session), peeked.whole]) });
+          throw brokenBody(peeked.broke);
+        }
         checkLength(last?.length, peeked.whole.length);
         return putInline(parts, target, Buffer.concat([inlineOf(session), peeked.whole]));
       }
@@ -228,6 +233,25 @@ export function localUploads(parts: LocalParts): Methods {
     }
     const hasher = hasherAt(size, session.state.algorithm, hashers.peek(opened.text), session.state.hash);
     return finish(target, { at: { size, state: session.state.storage }, file: session.state, hasher });
+  }
+
+  /** A closing body broke off: the upload goes on behind what arrived. */
+  async function keepBroken(session: Session, arrived: Parameters<KeepBroken>[0]): Promise<void> {
+    const fence = session.row?.fence ?? 0;
+    if ('whole' in arrived) {
+      if (arrived.whole.length > session.size)
+        await advance(session, fence, arrived.whole.length, { kind: 'inline', bytes: arrived.whole });
+      return;
+    }
+    const { file, at, hasher } = arrived;
+    const intact = hasher.length === at.size ? hasher : undefined;
+    await advance(
+      session,
+      fence,
+      at.size,
+      fileState({ kind: 'file', file, storage: at.state, algorithm: hasher.algorithm }, at, intact),
+    );
+    if (intact !== undefined) hashers.set(session.opened.text, intact);
   }
 
   async function finish(
