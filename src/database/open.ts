@@ -1,6 +1,6 @@
 /** Opens the database: SQLite as its owner, SQLite as a member of the owner's processes, or PostgreSQL. */
 import { join } from 'node:path';
-import { after, type Clock } from '../kit/clock.ts';
+import type { Clock } from '../kit/clock.ts';
 import type { Failpoint } from '../kit/failpoint.ts';
 import type { Log, Metrics } from '../kit/log.ts';
 import { FaultError } from '../oci/error.ts';
@@ -16,6 +16,7 @@ import { takeFolder } from './sqlite/owner.ts';
 import { Reader } from './sqlite/reader.ts';
 import { Writer, type WriterLimits } from './sqlite/writer.ts';
 import { Touched } from './touched.ts';
+import { within } from './within.ts';
 
 /** What every database is opened with. */
 export interface OpenOptions {
@@ -41,32 +42,25 @@ export interface SqliteOptions extends OpenOptions {
   readonly limits?: WriterLimits;
 }
 
+/** Which PostgreSQL, and how many connections. */
+export interface PostgresOptions extends OpenOptions {
+  /** `postgres://user:password@host:port/database`; never part of a message. */
+  readonly url: string;
+  /** Most connections, 10 if absent. */
+  readonly connections?: number;
+  /** How many statements and commands may wait for a connection, 512 if absent. */
+  readonly waiting?: number;
+}
+
 /** The owner's database, which also serves the members of its processes. */
 export interface SqliteDatabase extends Database {
   /** Runs the commands of the process at the channel's other end, until the returned function is called. */
   serve(channel: Channel): () => void;
 }
 
-const PING_MILLISECONDS = 2000;
-
 /** The two files in a data folder. */
 export function filesOf(folder: string): Files {
   return { path: join(folder, 'longshore.db'), sidePath: join(folder, 'side.db') };
-}
-
-/** Resolves as `answer` does, or rejects with FaultError `unavailable` after two seconds. */
-export async function within(answer: Promise<unknown>): Promise<void> {
-  let stop = (): void => {};
-  const late = new Promise<never>((_, reject) => {
-    stop = after(PING_MILLISECONDS, () =>
-      reject(new FaultError('unavailable', 'The database did not answer within 2 seconds.')),
-    );
-  });
-  try {
-    await Promise.race([answer, late]);
-  } finally {
-    stop();
-  }
 }
 
 type Send = (name: string, args: unknown, options: RunOptions) => Promise<unknown>;
@@ -196,4 +190,11 @@ export async function joinSqlite(options: SqliteOptions, channel: Channel): Prom
       hot.close();
     },
   });
+}
+
+/** Connects to PostgreSQL and migrates it. Throws FaultError `unavailable` where it is not there, too old, or too new. */
+export async function openPostgres(options: PostgresOptions): Promise<Database> {
+  // Not loaded where SQLite is used.
+  const { openPostgresParts } = await import('./postgres/open.ts');
+  return openPostgresParts({ connections: 10, waiting: 512, ...options });
 }

@@ -2,12 +2,10 @@
 import type { Transaction } from 'kysely';
 import { uuidv7 } from '../../kit/id.ts';
 import type { CommandContext, Statements, Ticks } from '../database.ts';
+import { INSERT_OUTBOX } from '../event-row.ts';
 import { transactionOver } from '../kysely.ts';
 import type { Tables } from '../schema.ts';
 import type { Connection } from './connection.ts';
-
-/** The statement that writes an event's row; the same for both databases. */
-export const INSERT_OUTBOX = 'insert into outbox (uid, type, repository_id, payload, at) values (?, ?, ?, ?, ?)';
 
 /** Makes the contexts of one connection. */
 export class Contexts {

@@ -3,6 +3,7 @@ import { constants, copyFileSync, existsSync, renameSync } from 'node:fs';
 import { FaultError } from '../../oci/error.ts';
 import { type Migration, migrate } from '../migrate.ts';
 import { Connection, type Durability } from './connection.ts';
+import { sqliteFault } from './faults.ts';
 
 /** The two files of a data folder. */
 export interface Files {
@@ -41,7 +42,7 @@ export async function migrateSqlite(
             db.exec('commit');
           } catch (error) {
             if (db.isTransaction) db.exec('rollback');
-            throw error;
+            throw sqliteFault(error);
           }
         },
       },
