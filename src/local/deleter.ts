@@ -5,9 +5,8 @@ import { factsOf } from '../registry/call.ts';
 import type { RegistryDeleter, Store } from '../registry/registry.ts';
 import { blobUnlink } from './commands/blob-commands.ts';
 import { manifestDelete, manifestRestore, tagDelete, tagRestore } from './commands/manifest-commands.ts';
-import { tombstonePurge } from './commands/purge.ts';
+import { tagPurge, tombstonePurge } from './commands/purge.ts';
 import { repositoryDelete } from './commands/repository-delete.ts';
-import { manifestUnknown } from './commands/rows.ts';
 import type { LocalParts } from './parts.ts';
 
 type Methods = RegistryDeleter & Pick<Store, 'restore' | 'purge' | 'deleteRepository'>;
@@ -36,7 +35,10 @@ export function localDeleter({ database }: LocalParts): Methods {
       else await database.run(manifestRestore, { repository, digest: digestToBytes(reference.digest), guards, facts });
     },
     async purge(call, repository, reference, guards = []) {
-      if ('tag' in reference) throw manifestUnknown(`${reference.tag} (purge a manifest by its digest)`);
+      if ('tag' in reference) {
+        await database.run(tagPurge, { repository, tag: reference.tag, guards, facts: factsOf(call) });
+        return;
+      }
       await database.run(tombstonePurge, {
         repository,
         digest: digestToBytes(reference.digest),

@@ -4,7 +4,7 @@ import { blobDamaged, blobLink, blobMount, blobPut, blobReserve, blobTouch, blob
 import { spillDone, tickForward, uploadKeyEnsure, usageFold } from './house-keeping.ts';
 import { manifestDelete, manifestRestore, tagDelete, tagRestore } from './manifest-commands.ts';
 import { manifestPush } from './manifest-push.ts';
-import { tombstonePurge } from './purge.ts';
+import { tagPurge, tombstonePurge } from './purge.ts';
 import { repositoryDelete } from './repository-delete.ts';
 import { uploadAdvance, uploadClaim, uploadClose, uploadExpire } from './upload-commands.ts';
 
@@ -21,6 +21,7 @@ export const LOCAL_COMMANDS: CommandList = [
   manifestPush,
   manifestRestore,
   tagDelete,
+  tagPurge,
   tagRestore,
   tombstonePurge,
   repositoryDelete,

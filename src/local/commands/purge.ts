@@ -2,7 +2,7 @@
 import type { Command, CommandContext } from '../../database/database.ts';
 import { digestFromBytes } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
-import type { ManifestChange } from './manifest-commands.ts';
+import type { ManifestChange, TagChangeArgs } from './manifest-commands.ts';
 import { findRepository, manifestUnknown, queueReview, refuseHeld } from './rows.ts';
 
 /** Ends the undelete window of a deleted manifest now. MANIFEST_UNKNOWN where it is not deleted; UNSUPPORTED while a tombstone of an index needs it. */
@@ -30,6 +30,26 @@ export const tombstonePurge: Command<ManifestChange, undefined> = {
       );
     }
     await purgeManifest(context, manifest.id, change.digest);
+    return { result: undefined, touched: [] };
+  },
+};
+
+/** Takes the tombstones of a tag away, so that it cannot be undeleted. MANIFEST_UNKNOWN where there is none. */
+export const tagPurge: Command<TagChangeArgs, undefined> = {
+  name: 'tag-purge',
+  async run(context, change) {
+    const repository = await findRepository(context, change.repository);
+    if (repository === undefined) throw manifestUnknown(change.tag);
+    await refuseHeld(context, repository.id, { tag: change.tag });
+    const gone = await context.sql.run(
+      `delete from tag where repository_id = ? and gone > 0 and name = ?
+       and gone in (select id from tag_event where repository_id = ? and name = ?)`,
+      repository.id,
+      change.tag,
+      repository.id,
+      change.tag,
+    );
+    if (gone === 0) throw manifestUnknown(change.tag);
     return { result: undefined, touched: [] };
   },
 };
