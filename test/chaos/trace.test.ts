@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { client } from '../support/client.ts';
 import { image, piece } from '../support/images.ts';
 import { startLongshore } from '../support/server.ts';
@@ -68,7 +69,7 @@ withTools(['strace'], 'the order of system calls', (strace) => {
     const traced =
       'trace=openat,open,write,writev,pwrite64,pwritev,sendto,sendmsg,fsync,fdatasync,link,linkat,rename,renameat,renameat2';
     const server = await startLongshore({
-      wrapper: [strace, '-f', '-qq', '-y', '-s', '200', '-e', traced, '-o', file],
+      wrapper: [strace, '-D', '-f', '-q', '-y', '-s', '200', '-e', traced, '-o', file],
       config: { log: { access: false } },
     });
     const http = client(server.url);
@@ -78,8 +79,10 @@ withTools(['strace'], 'the order of system calls', (strace) => {
     const small = image({ layers: [large] });
     await http.pushImage('trace/app', small, 'v1');
     http.close();
-    // strace hands the signal on to what it traces only when it is sent to that; ended by its own child's end.
-    await server.kill();
+    await server.stop();
+    // With -D the server is our child and strace a stranger, which may still be writing.
+    const over = new RegExp(`^${server.pid} .*\\+\\+\\+ exited`, 'm');
+    for (let tries = 0; tries < 200 && !over.test(readFileSync(file, 'utf8')); tries += 1) await sleep(50);
 
     const calls = parseTrace(readFileSync(file, 'utf8'));
     const link = calls.find((call) => /^(link|rename)/.test(call.name) && call.text.includes(hex) && ok(call));
