@@ -24,7 +24,8 @@ const { metafile } = await build({
   format: 'esm',
   platform: 'node',
   target: 'node26',
-  chunkNames: 'chunk/[name]-[hash]',
+  // Beside the entries, where a thread's entry is looked for.
+  chunkNames: 'chunk-[hash]',
   minifyWhitespace: true,
   minifySyntax: true,
   keepNames: true,
@@ -44,11 +45,10 @@ await warmCompileCache();
 
 function removeOldChunks(made: Metafile): void {
   const kept = new Set(Object.keys(made.outputs).map((path) => join(root, path)));
-  const folder = join(out, 'chunk');
-  if (!existsSync(folder)) return;
-  for (const name of readdirSync(folder)) {
-    const path = join(folder, name);
-    if (!kept.has(path) && Date.now() - statSync(path).mtimeMs > keepMilliseconds) rmSync(path);
+  for (const name of readdirSync(out)) {
+    const path = join(out, name);
+    if (name.startsWith('chunk-') && !kept.has(path) && Date.now() - statSync(path).mtimeMs > keepMilliseconds)
+      rmSync(path);
   }
 }
 

@@ -119,26 +119,3 @@ function serviceResource(version: string): Resource {
   };
   return resource;
 }
-
-/** The same object with a span around every method: `<prefix>.<method>`. */
-export function traced<T extends object>(target: T, prefix: string, tracing: Tracing): T {
-  const wrapped: Record<string, unknown> = {};
-  for (const [name, method] of Object.entries(target)) {
-    if (typeof method !== 'function') {
-      wrapped[name] = method;
-      continue;
-    }
-    wrapped[name] = async (...args: unknown[]): Promise<unknown> => {
-      const span = tracing.span(`${prefix}.${name}`);
-      try {
-        const result: unknown = await span.within(() => method.apply(target, args) as unknown);
-        span.end();
-        return result;
-      } catch (error) {
-        span.end(error);
-        throw error;
-      }
-    };
-  }
-  return wrapped as T;
-}

@@ -1,0 +1,105 @@
+/** The command line: finds the command and runs it. What a command needs is loaded with it. */
+import { VERSION } from '../version.ts';
+import { type Command, helpOf, parseCommandLine, UsageError } from './command-line.ts';
+import { CONFIG_FLAGS } from './settings.ts';
+
+const COMMANDS: readonly Command[] = [
+  {
+    words: ['serve'],
+    help: 'Serves the registry until it is told to stop.',
+    flags: {
+      listen: { value: 'HOST:PORT', help: 'Where to serve. Absent: as configured, else 127.0.0.1:5000.' },
+      ...CONFIG_FLAGS,
+    },
+    run: async (given) => (await import('./serve.ts')).serve(given),
+  },
+  {
+    words: ['user', 'add'],
+    takes: ['NAME'],
+    help: 'Adds a user. The password is asked for, or read from standard input.',
+    flags: CONFIG_FLAGS,
+    run: async (given) => (await import('./user.ts')).addUser(given),
+  },
+  {
+    words: ['user', 'passwd'],
+    takes: ['NAME'],
+    help: 'Sets a user’s password and ends every session.',
+    flags: CONFIG_FLAGS,
+    run: async (given) => (await import('./user.ts')).changePassword(given),
+  },
+  {
+    words: ['user', 'disable'],
+    takes: ['NAME'],
+    help: 'Lets a user in no more and ends every session.',
+    flags: CONFIG_FLAGS,
+    run: async (given) => (await import('./user.ts')).switchUser(given, true),
+  },
+  {
+    words: ['user', 'enable'],
+    takes: ['NAME'],
+    help: 'Lets a disabled user in again.',
+    flags: CONFIG_FLAGS,
+    run: async (given) => (await import('./user.ts')).switchUser(given, false),
+  },
+  {
+    words: ['user', 'list'],
+    help: 'Lists the users.',
+    flags: { ...CONFIG_FLAGS, json: { help: 'As JSON.' } },
+    run: async (given) => (await import('./user.ts')).listUsers(given),
+  },
+  {
+    words: ['config', 'check'],
+    help: 'Says whether file and environment make a configuration, and what is wrong if not.',
+    flags: CONFIG_FLAGS,
+    run: async (given) => (await import('./config.ts')).checkConfig(given),
+  },
+  {
+    words: ['config', 'show'],
+    help: 'Prints the configuration in force, secrets masked.',
+    flags: CONFIG_FLAGS,
+    run: async (given) => (await import('./config.ts')).showConfig(given),
+  },
+  {
+    words: ['config', 'schema'],
+    help: 'Prints the JSON schema of the configuration.',
+    flags: {},
+    run: async () => (await import('./config.ts')).printSchema(),
+  },
+  {
+    words: ['version'],
+    help: 'Prints the version.',
+    flags: {},
+    run: async () => {
+      process.stdout.write(`${VERSION}\n`);
+      return 0;
+    },
+  },
+];
+
+/** Runs the command that the arguments name. Gives the exit code: 0 well, 1 failed, 2 used wrongly. */
+export async function main(args: readonly string[]): Promise<number> {
+  if (args[0] === '--version' || args[0] === '-v') {
+    process.stdout.write(`${VERSION}\n`);
+    return 0;
+  }
+  if (args.length === 0 || args.includes('--help') || args.includes('-h') || args[0] === 'help') {
+    const named = COMMANDS.filter((command) => command.words.every((word, index) => args[index] === word));
+    const shown = named.length > 0 ? named : COMMANDS;
+    process.stdout.write(`Longshore ${VERSION}, a container registry.\n\n${helpOf(shown)}\n`);
+    return args.length === 0 ? 2 : 0;
+  }
+  try {
+    const { command, given } = parseCommandLine(args, COMMANDS);
+    return await command.run(given);
+  } catch (error) {
+    const { name, message, stack } = error as Error;
+    const known =
+      error instanceof UsageError ||
+      name === 'ConfigError' ||
+      'status' in (error as object) ||
+      'cause' in (error as object) ||
+      name === 'AdminError';
+    process.stderr.write(`longshore: ${known ? message : (stack ?? message)}\n`);
+    return error instanceof UsageError || name === 'ConfigError' ? 2 : 1;
+  }
+}

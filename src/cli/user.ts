@@ -1,0 +1,86 @@
+/**
+ * `longshore user …`: through the admin socket where a server has the data folder, else
+ * on the folder itself.
+ */
+import { resolve } from 'node:path';
+import type { Configuration } from '../configuration.ts';
+import type { DataCommands } from '../on-data.ts';
+import { askAdmin } from '../server/admin.ts';
+import type { Given } from './command-line.ts';
+import { readPassword } from './password.ts';
+import { configurationOf } from './settings.ts';
+
+interface User {
+  readonly name: string;
+  readonly disabled: boolean;
+  readonly createdAt: number;
+}
+
+const PAGE = 1_000;
+
+/** Asks the running server, or does it on the folder. */
+async function either<T>(
+  config: Configuration,
+  command: string,
+  args: unknown,
+  work: (commands: DataCommands) => Promise<T>,
+): Promise<T> {
+  const asked = await askAdmin(resolve(config.data), command, args);
+  if (asked !== undefined) return asked.result as T;
+  const { onData } = await import('../on-data.ts');
+  return onData(config, work);
+}
+
+function say(line: string): number {
+  process.stdout.write(`${line}\n`);
+  return 0;
+}
+
+/** `user add NAME` */
+export async function addUser(given: Given): Promise<number> {
+  const { config } = await configurationOf(given);
+  const name = given.positionals[0]!;
+  const password = await readPassword(true);
+  await either(config, 'user.add', { name, password }, (commands) => commands.addUser(name, password));
+  return say(`User ${name} may log in now.`);
+}
+
+/** `user passwd NAME` */
+export async function changePassword(given: Given): Promise<number> {
+  const { config } = await configurationOf(given);
+  const name = given.positionals[0]!;
+  const password = await readPassword(true);
+  await either(config, 'user.passwd', { name, password }, (commands) => commands.setPassword(name, password));
+  return say(`The password of ${name} was changed; every session of before has ended.`);
+}
+
+/** `user disable NAME`, `user enable NAME` */
+export async function switchUser(given: Given, disabled: boolean): Promise<number> {
+  const { config } = await configurationOf(given);
+  const name = given.positionals[0]!;
+  await either(config, disabled ? 'user.disable' : 'user.enable', { name }, (commands) =>
+    commands.setDisabled(name, disabled),
+  );
+  return say(`User ${name} is ${disabled ? 'disabled; every session has ended' : 'enabled'}.`);
+}
+
+/** `user list` */
+export async function listUsers(given: Given): Promise<number> {
+  const { config } = await configurationOf(given);
+  const users: User[] = [];
+  for (;;) {
+    const after = users.at(-1)?.name;
+    const args = after === undefined ? {} : { after };
+    const page = await either<readonly User[]>(config, 'user.list', args, (commands) => commands.listUsers(after));
+    users.push(...page);
+    if (page.length < PAGE) break;
+  }
+  if (given.flags.json === true) return say(JSON.stringify(users, undefined, 2));
+  const widest = Math.max(4, ...users.map((user) => user.name.length));
+  for (const user of users) {
+    say(
+      `${user.name.padEnd(widest)}  ${new Date(user.createdAt).toISOString().slice(0, 10)}  ${user.disabled ? 'disabled' : 'enabled'}`,
+    );
+  }
+  return users.length === 0 ? say('There are no users.') : 0;
+}
