@@ -22,21 +22,20 @@ export interface LocalForTest {
   close(): Promise<void>;
 }
 
-/** Opens one. Ticks are an hour long unless said otherwise, so that they stand still. */
-export async function freshLocal(
-  options: { sparse?: Sparse; folder?: string; keep?: boolean } = {},
-): Promise<LocalForTest> {
+interface FreshOptions {
+  readonly sparse?: Sparse;
+  readonly folder?: string;
+  readonly keep?: boolean;
+  /** Another database than a new SQLite in the folder; the caller closes nothing of it. */
+  readonly openDatabase?: (folder: string) => Promise<Database>;
+}
+
+/** Opens one. Ticks are an hour long, so that they stand still. */
+export async function freshLocal(options: FreshOptions = {}): Promise<LocalForTest> {
   const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'longshore-local-')));
   const shared = { log: silentLog, metrics: noMetrics, clock: systemClock };
   const storage = await openStorage({ driver: 'fs', root: join(folder, 'storage'), durability: 'full' });
-  const database = await openSqlite({
-    ...shared,
-    folder,
-    commands: COMMANDS,
-    migrations: MIGRATIONS,
-    durability: 'full',
-    ticks: { grace: 144, undelete: 1008, uploadLifetime: 1008 },
-  });
+  const database = await (options.openDatabase ?? openFolder)(folder);
   const store = await openLocal({
     ...shared,
     storage,
@@ -57,4 +56,18 @@ export async function freshLocal(
       if (options.keep !== true) await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** What every database of these tests is opened with. */
+export const DATABASE_FOR_TEST = {
+  log: silentLog,
+  metrics: noMetrics,
+  clock: systemClock,
+  commands: COMMANDS,
+  migrations: MIGRATIONS,
+  ticks: { grace: 144, undelete: 1008, uploadLifetime: 1008 },
+};
+
+function openFolder(folder: string): Promise<Database> {
+  return openSqlite({ ...DATABASE_FOR_TEST, folder, durability: 'full' });
 }

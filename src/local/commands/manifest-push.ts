@@ -232,6 +232,45 @@ async function upsertReferrer(
   );
 }
 
+/** Puts the tag there once its guards agree, and says where it was. An absent tag cannot be locked, so who loses the race to make it looks again. */
+async function placeTag(
+  { sql, now }: CommandContext,
+  repositoryId: number,
+  manifestId: number,
+  push: ManifestPush,
+  tag: Tag,
+): Promise<{ id: number; digest: Uint8Array } | undefined> {
+  const to = digestFromBytes(push.digest);
+  for (;;) {
+    const before = await sql.get<{ id: number; digest: Uint8Array }>(
+      `select m.id, m.digest from tag t join manifest m on m.id = t.manifest_id
+       where t.repository_id = ? and t.gone = 0 and t.name = ? {for update of t}`,
+      repositoryId,
+      tag,
+    );
+    checkTagGuards(push.guards, { tag, from: before === undefined ? undefined : digestFromBytes(before.digest), to });
+    if (before?.id === manifestId) return before;
+    const placed =
+      before === undefined
+        ? await sql.run(
+            `insert into tag (repository_id, gone, name, manifest_id, updated_at) values (?, 0, ?, ?, ?)
+             on conflict (repository_id, gone, name) do nothing`,
+            repositoryId,
+            tag,
+            manifestId,
+            now,
+          )
+        : await sql.run(
+            'update tag set manifest_id = ?, updated_at = ? where repository_id = ? and gone = 0 and name = ?',
+            manifestId,
+            now,
+            repositoryId,
+            tag,
+          );
+    if (placed === 1) return before;
+  }
+}
+
 /** Where the tag was: `same` when it is there already, undefined when it is new. */
 async function moveTag(
   context: CommandContext,
@@ -241,26 +280,8 @@ async function moveTag(
   tag: Tag,
 ): Promise<Uint8Array | undefined | 'same'> {
   const { sql, now } = context;
-  const before = await sql.get<{ id: number; digest: Uint8Array }>(
-    `select m.id, m.digest from tag t join manifest m on m.id = t.manifest_id
-     where t.repository_id = ? and t.gone = 0 and t.name = ? {for update of t}`,
-    repositoryId,
-    tag,
-  );
-  checkTagGuards(push.guards, {
-    tag,
-    from: before === undefined ? undefined : digestFromBytes(before.digest),
-    to: digestFromBytes(push.digest),
-  });
+  const before = await placeTag(context, repositoryId, manifestId, push, tag);
   if (before?.id === manifestId) return 'same';
-  await sql.run(
-    `insert into tag (repository_id, gone, name, manifest_id, updated_at) values (?, 0, ?, ?, ?)
-     on conflict (repository_id, gone, name) do update set manifest_id = excluded.manifest_id, updated_at = excluded.updated_at`,
-    repositoryId,
-    tag,
-    manifestId,
-    now,
-  );
   await sql.run(
     `insert into tag_event (repository_id, name, kind, from_digest, to_digest, actor, origin, at)
      values (?, ?, 'moved', ?, ?, ?, ?, ?)`,
