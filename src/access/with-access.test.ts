@@ -91,7 +91,7 @@ async function outcome(work: Promise<unknown>): Promise<string> {
 
 async function filled(rules: readonly AccessRule[] | undefined, mode: AnonymousMode = 'none') {
   const made = open(rules, mode);
-  for (const name of ['team/app', 'secret/app']) await pushImage(made.inner, job, repo(name), tag('v1'));
+  for (const name of ['team/app', 'secret/app']) await pushImage(made.inner, job, repo(name), name, 'v1');
   return made;
 }
 
@@ -229,7 +229,7 @@ test('the catalog shows what may be pulled, exactly, also by patterns', async ()
   ];
   const { inner, guarded } = open(rules);
   for (const name of ['a', 'b', 'team/app', 'team/app/deep', 'teams/x'])
-    await pushImage(inner, job, repo(name), tag('v1'));
+    await pushImage(inner, job, repo(name), name, 'v1');
   const names = async (call: Call): Promise<readonly string[]> =>
     (await guarded.listRepositories(call, { limit: 100 })).items;
   assert.deepEqual(await names(user('alice')), ['b', 'team/app']);
