@@ -27,7 +27,13 @@ export function postgresFault(error: unknown): LongshoreError {
   if (state === undefined) return new FaultError('unavailable', 'PostgreSQL does not answer.', options);
   if (state === '53100') return new FaultError('full', "The disk of PostgreSQL's server is full.", options);
   if (state === '57014') return new FaultError('timeout', 'A statement took too long on PostgreSQL.', options);
-  if (/^(08|53|57|40|28)/.test(state) || state === '25006' || state === '55P03' || state === '3D000') {
+  if (
+    /^(08|53|57|40|28)/.test(state) ||
+    state === '25006' ||
+    state === '25P03' ||
+    state === '55P03' ||
+    state === '3D000'
+  ) {
     return new FaultError('unavailable', 'PostgreSQL could not do it now.', options);
   }
   if (state === 'XX001' || state === 'XX002') {

@@ -51,7 +51,8 @@ const deeds: Record<string, () => Promise<unknown>> = {
 process.on('message', async (message: { deed?: string }) => {
   const { deed } = message;
   if (deed === undefined) return;
-  said(deed, await deeds[deed]?.());
-  if (deed === 'close') process.disconnect();
+  const work = deeds[deed];
+  said(deed, work === undefined ? undefined : await work());
+  if (deed === 'close') process.disconnect?.();
 });
 said('ready', null);

@@ -31,7 +31,7 @@ export function runWriterThread(commands: CommandList): void {
   let quietFor = 0;
 
   const stop = every(CHECK_MILLISECONDS, () => {
-    if (!busy && quietFor++ === 1) checkpoint(batches.connection, data);
+    if (!busy && quietFor++ % 60 === 1) checkpoint(batches.connection, data);
   });
 
   const say = (message: FromWriter): void => port.postMessage(message);
@@ -93,8 +93,11 @@ function checkpoint(connection: Connection | undefined, data: WriterData, last =
       connection.db.exec(`pragma ${schema}.wal_checkpoint(${size > LARGE_WAL || last ? 'truncate' : 'passive'})`);
     } catch {
       // The log stays longer; the next batch meets the same trouble and reports it.
-    } finally {
-      if (connection.db.isOpen) connection.db.exec('pragma busy_timeout = 1000');
     }
+  }
+  try {
+    connection.db.exec('pragma busy_timeout = 1000');
+  } catch {
+    // As above.
   }
 }
