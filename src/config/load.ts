@@ -7,7 +7,6 @@ import { dirname, resolve } from 'node:path';
 import type * as z from 'zod';
 import { fromEnvironment, type SchemaNode } from './environment.ts';
 import { LIMITS } from './limits.ts';
-import { jsonSchema } from './schema.ts';
 import { nearest } from './suggest.ts';
 
 /** What a configuration is made of. */
@@ -47,11 +46,9 @@ export async function loadConfig<S extends z.ZodType>(schema: S, sources: Source
     files.push(resolve(path));
     return readText(path).replace(/\r?\n$/, '');
   };
-  const hasVariables = Object.keys(environment).some(
-    (name) => name.startsWith('LONGSHORE_') && !name.startsWith('LONGSHORE_TEST_') && name !== 'LONGSHORE_CONFIG',
-  );
+  const { jsonSchema } = await import('./schema.ts');
   // The JSON schema costs some milliseconds: only where something has to be looked up in it.
-  const shape = file !== undefined || hasVariables ? (jsonSchema(schema) as SchemaNode) : {};
+  const shape = file !== undefined || hasSettings(environment) ? (jsonSchema(schema) as SchemaNode) : {};
 
   let written: Record<string, unknown> = {};
   if (file !== undefined) {
@@ -69,6 +66,11 @@ export async function loadConfig<S extends z.ZodType>(schema: S, sources: Source
     );
   if (problems.length > 0 || !checked.success) throw new ConfigError(problems);
   return { config: checked.data, files };
+}
+
+/** Whether the environment sets anything: a key, or the file to read. */
+export function hasSettings(environment: Readonly<Record<string, string | undefined>> = process.env): boolean {
+  return Object.keys(environment).some((name) => name.startsWith('LONGSHORE_') && !name.startsWith('LONGSHORE_TEST_'));
 }
 
 /** What a test asked of this process: the failpoint at which it dies, and which time. */

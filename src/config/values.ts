@@ -1,6 +1,7 @@
 /** The kinds of values that configuration sections of all rooms share: durations, sizes, addresses, secrets. */
 import { isIP } from 'node:net';
 import * as z from 'zod';
+import { LISTEN_FORM, type ListenAddress, parseListen } from './listen.ts';
 
 const DURATION_UNITS: Readonly<Record<string, number>> = {
   ms: 1,
@@ -44,26 +45,11 @@ export function bytes(bounds: { least: number; most: number }) {
     });
 }
 
-/** Where to listen. */
-export interface ListenAddress {
-  readonly host: string;
-  /** 0: any free one. */
-  readonly port: number;
-}
-
 /** `host:port`, `[::1]:port`, or `:port` for every address. */
 export const listenAddress = z.string().transform((text, context): ListenAddress => {
-  const found = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
-  const port = Number(found?.[3]);
-  const six = found?.[1];
-  if (found === null || port > 65_535 || (six !== undefined && isIP(six) !== 6)) {
-    context.addIssue({
-      code: 'custom',
-      message: 'must be an address and a port, as in "127.0.0.1:5000" or "[::]:5000"',
-    });
-    return { host: '', port: 0 };
-  }
-  return { host: six ?? (found[2] === '' || found[2] === undefined ? '::' : found[2]), port };
+  const address = parseListen(text);
+  if (address === undefined) context.addIssue({ code: 'custom', message: LISTEN_FORM });
+  return address ?? { host: '', port: 0 };
 });
 
 /** `10.0.0.0/8`, or a single address. */

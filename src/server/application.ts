@@ -9,7 +9,6 @@ import type { RawHandler } from './answer.ts';
 export async function openApplication(plugins: readonly FastifyPluginAsync[], log: Log): Promise<RawHandler> {
   const app: FastifyInstance = fastify({
     loggerInstance: applicationLog(log),
-    disableRequestLogging: true,
     genReqId: () => requestId(),
     bodyLimit: 1024 * 1024,
     requestTimeout: 0,
@@ -56,7 +55,8 @@ function applicationLog(log: Log): FastifyBaseLogger {
     fatal: say(log.error),
     error: say(log.error),
     warn: say(log.warn),
-    info: say(log.debug),
+    // Two lines of its own for each request: the access log has them.
+    info: () => undefined,
     debug: say(log.debug),
     trace: say(log.debug),
     silent: () => undefined,
