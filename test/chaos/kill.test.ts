@@ -136,6 +136,9 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   );
   t.diagnostic([...counts].map(([what, count]) => `${count} ${what}`).join(', '));
 
+  const neverFired = wanted.filter((name) => !fired.has(name));
+  if (neverFired.length > 0) t.diagnostic(`never fired: ${neverFired.join(', ')}`);
+
   const last = await start();
   assert.ok(await compare(last, true), 'the server lives');
   assert.deepEqual(wrong, [], `seed ${seed}`);
@@ -153,9 +156,5 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   assert.deepEqual(left, { rows: 0, files: [] }, 'no upload is left');
   assert.deepEqual(openFiles(after.pid, join(data, 'storage')), [], 'no blob or upload is left open');
   await after.stop();
-  assert.deepEqual(
-    wanted.filter((name) => !fired.has(name)),
-    [],
-    'failpoints that never fired',
-  );
+  assert.deepEqual(neverFired, [], 'failpoints that never fired');
 });

@@ -39,6 +39,6 @@ withTools(['cosign'], 'cosign', (cosign) => {
     const answer = await http.send('GET', `/v2/cosign/app/referrers/${app.manifest.digest}`);
     const { manifests } = JSON.parse(answer.body.toString()) as { manifests: unknown[] };
     assert.equal(manifests.length, 2, 'the signature and the attestation are referrers');
-    assert.match(await call('tree', '--allow-http-registry', name), /sigstore\.bundle/);
+    assert.match(await call('tree', '--allow-http-registry', name), /sigstore\.dev\/cosign\/sign/);
   });
 });

@@ -9,6 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
+import { after } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { temporaryFolder } from './temp.ts';
 
@@ -66,9 +67,12 @@ export interface Longshore {
 }
 
 const running = new Set<ChildProcess>();
-process.on('exit', () => {
+const endAll = (): void => {
   for (const child of running) child.kill('SIGKILL');
-});
+};
+process.on('exit', endAll);
+// A test that fails before it stops its server would otherwise keep this process waiting for it.
+if (process.env.NODE_TEST_CONTEXT !== undefined) after(endAll);
 
 /** A port of 127.0.0.1 that was free a moment ago. */
 export async function freePort(): Promise<number> {
