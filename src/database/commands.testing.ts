@@ -139,5 +139,23 @@ export const dawdle: Command<{ readonly milliseconds: number }, null> = {
   },
 };
 
+/** How many rows each statement changed. */
+export const counts: Command<{ readonly steps: readonly Step[] }, number[]> = {
+  name: 'test-counts',
+  async run({ sql, trx }, { steps }) {
+    const result: number[] = [];
+    for (const { text, values = [] } of steps) result.push(await sql.run(text, ...values));
+    const row = { key: 'counted 1', seen_tick: 1 };
+    const none = await trx
+      .insertInto('orphan')
+      .values(row)
+      .onConflict((on) => on.doNothing())
+      .executeTakeFirst();
+    const both = await trx.deleteFrom('orphan').where('key', 'like', 'counted%').executeTakeFirst();
+    result.push(Number(none.numInsertedOrUpdatedRows), Number(both.numDeletedRows));
+    return { result, touched: [] };
+  },
+};
+
 /** All of them. */
-export const TEST_COMMANDS: CommandList = [script, addRepository, pushOne, facts, emit, dawdle];
+export const TEST_COMMANDS: CommandList = [counts, script, addRepository, pushOne, facts, emit, dawdle];

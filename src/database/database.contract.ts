@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { digestFromBytes, digestOf, digestToBytes } from '../oci/digest.ts';
 import { FaultError, RegistryError } from '../oci/error.ts';
 import type { RepositoryName, Tag } from '../oci/names.ts';
-import { addRepository, emit, facts, pushOne, script } from './commands.testing.ts';
+import { addRepository, counts, emit, facts, pushOne, script } from './commands.testing.ts';
 import type { Database } from './database.ts';
 import type { Opened } from './open.testing.ts';
 
@@ -81,6 +81,18 @@ export function databaseContract(name: string, open: () => Promise<Opened>): voi
         ['fulfilled', 'rejected', 'fulfilled', 'rejected', 'rejected', 'fulfilled'],
       );
       assert.equal(await counted("select count(*) as n from orphan where key like 'alone%'"), 6);
+    });
+
+    test('statements say how many rows they changed', async () => {
+      const insert = 'insert into orphan (key, seen_tick) values (?, 1) on conflict (key) do nothing';
+      const steps = [
+        { text: insert, values: ['counted 1'] },
+        { text: insert, values: ['counted 2'] },
+        { text: insert, values: ['counted 2'] },
+        { text: "update orphan set seen_tick = seen_tick + ? where key like 'counted%'", values: [3] },
+        { text: "update orphan set seen_tick = 1 where key like 'nothing%'" },
+      ];
+      assert.deepEqual(await db.run(counts, { steps }), [1, 1, 0, 2, 0, 0, 2]);
     });
 
     test('errors keep their kind, code, message, detail, status and seconds', async () => {

@@ -15,6 +15,15 @@ export class Touched {
   /** Tells all of them. The names come from the database, where only parsed ones are. */
   readonly tell = (repositories: readonly string[]): void => {
     if (repositories.length === 0) return;
-    for (const listener of this.#listeners) listener(repositories as readonly RepositoryName[]);
+    for (const listener of this.#listeners) {
+      try {
+        listener(repositories as readonly RepositoryName[]);
+      } catch (error) {
+        // A cache that failed to forget would lie for ever: the process ends, once the batch has its answers.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
   };
 }

@@ -8,7 +8,7 @@ import { type ResourceLimits, Worker } from 'node:worker_threads';
 /** A thread's entry: `src/<name>.ts`, `<name>.js` beside the main bundle, or the asset `<name>.js`. */
 export type ThreadName = 'writer' | 'reader' | 'passwords';
 
-const LIMITS: ResourceLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16, stackSizeMb: 4 };
+const LIMITS: ResourceLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 4, stackSizeMb: 4 };
 
 /**
  * Starts a thread, which gets `data` as its `workerData`. `entry`: a name, or in tests the address of a module of
