@@ -71,8 +71,9 @@ const endAll = (): void => {
   for (const child of running) child.kill('SIGKILL');
 };
 process.on('exit', endAll);
-// A test that fails before it stops its server would otherwise keep this process waiting for it.
-if (process.env.NODE_TEST_CONTEXT !== undefined) after(endAll);
+// A test that fails before it stops its server would otherwise keep this process waiting for it. The hooks of test
+// files, which stop theirs properly, run after this one and get their time.
+if (process.env.NODE_TEST_CONTEXT !== undefined) after(() => void setTimeout(endAll, 15_000).unref());
 
 /** A port of 127.0.0.1 that was free a moment ago. */
 export async function freePort(): Promise<number> {
