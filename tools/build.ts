@@ -31,6 +31,8 @@ const common = {
   legalComments: 'none',
   logLevel: 'warning',
   external: ['pg-native', './query-builder.cjs'],
+  // Its CommonJS build has no named exports once it is bundled behind an `import()`; this is the same code as modules.
+  alias: { yaml: './node_modules/yaml/browser/index.js' },
 } satisfies BuildOptions;
 
 /**
