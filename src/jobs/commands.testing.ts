@@ -31,6 +31,15 @@ export const testLeases: Command<{ readonly how: 'expire' | 'forget' }, null> = 
   },
 };
 
+/** Empties the room's tables. */
+export const testClear: Command<null, null> = {
+  name: 'test-clear',
+  async run({ sql }) {
+    for (const table of ['outbox', 'job', 'job_lease']) await sql.run(`delete from ${table}`);
+    return { result: null, touched: [] };
+  },
+};
+
 /** A change that a job makes under its lease. */
 export const testChange: Command<null, string> = {
   name: 'test-change',
@@ -40,4 +49,4 @@ export const testChange: Command<null, string> = {
 };
 
 /** This room's commands and those above. */
-export const TEST_COMMANDS: CommandList = [...JOB_COMMANDS, testEmit, testOutbox, testLeases, testChange];
+export const TEST_COMMANDS: CommandList = [...JOB_COMMANDS, testEmit, testOutbox, testLeases, testClear, testChange];

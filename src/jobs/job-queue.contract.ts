@@ -1,6 +1,6 @@
 /** The contract of queue, dispatch, worker and schedule, over a database opened with TEST_COMMANDS. */
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import type { Database } from '../database/database.ts';
 import type { Event, NewEvent } from '../events/event.ts';
 import { systemClock } from '../kit/clock.ts';
@@ -9,13 +9,13 @@ import { blob, descriptor, repo, tag } from '../registry/samples.testing.ts';
 import { jobClaim } from './commands/job-claim.ts';
 import { jobFinish } from './commands/job-finish.ts';
 import { jobRenew } from './commands/job-lease.ts';
-import { testChange, testEmit, testLeases, testOutbox } from './commands.testing.ts';
+import { testChange, testClear, testEmit, testLeases, testOutbox } from './commands.testing.ts';
 import type { Job, JobContext, JobGiver } from './job.ts';
 import { parseProgress } from './progress.ts';
 import { MAX_PAYLOAD } from './queue.ts';
 import { type Jobs, type JobsOptions, startJobs } from './start.ts';
 
-/** A fresh, empty database for a test. */
+/** An empty database, for the whole suite. */
 export type OpenDatabase = () => Promise<{ readonly database: Database; close(): Promise<void> }>;
 
 interface Row {
@@ -60,8 +60,10 @@ function gate(): { readonly opened: Promise<void>; open(): void } {
 /** Registers the suite. */
 export function jobQueueContract(name: string, open: OpenDatabase): void {
   type Start = (givers: readonly JobGiver[], more?: Partial<JobsOptions>) => Jobs;
+  let opened: ReturnType<OpenDatabase> | undefined;
   const on = (work: (database: Database, start: Start) => Promise<void>) => async (): Promise<void> => {
-    const { database, close } = await open();
+    opened ??= open();
+    const { database } = await opened;
     const started: Jobs[] = [];
     try {
       await work(database, (givers, more = {}) => {
@@ -81,7 +83,7 @@ export function jobQueueContract(name: string, open: OpenDatabase): void {
       });
     } finally {
       await Promise.all(started.map((jobs) => jobs.stop()));
-      await close();
+      await database.run(testClear, null);
     }
   };
   const one = (...jobs: Job<unknown>[]): readonly JobGiver[] => [{ name: 'test', jobs }];
@@ -90,6 +92,8 @@ export function jobQueueContract(name: string, open: OpenDatabase): void {
   }
 
   describe(`jobs on ${name}`, () => {
+    after(async () => (await opened)?.close());
+
     test(
       'a job runs with its payload and leaves nothing behind',
       on(async (database, start) => {

@@ -38,7 +38,7 @@ export interface ClaimArgs {
 // Two jobs of one key never run at once: the second waits for the first.
 const DUE = `select j.id, j.type, j.key, j.payload, j.attempt, j.fence from job j
  where j.state = 'waiting' and j.type = ? and j.run_at <= ?
- and not exists (select 1 from job r where r.state = 'running' and r.type = j.type and r.key = j.key)
+ and (j.key is null or not exists (select 1 from job r where r.state = 'running' and r.type = j.type and r.key = j.key))
  order by j.run_at, j.id limit ?{ for update of j skip locked}`;
 const EXPIRED = `select j.id, j.type, j.key, j.payload, j.attempt, j.fence from job_lease l join job j on j.id = l.job_id
  where l.until_at <= ? and j.state = 'running' and j.fence = l.fence and j.type = ?
@@ -51,7 +51,7 @@ const TAKE = `update job set state = 'running', attempt = attempt + 1, fence = f
 const LEASE = `insert into job_lease (job_id, owner, fence, until_at, progress) values (?, ?, ?, ?, null)
  on conflict (job_id) do update set owner = excluded.owner, fence = excluded.fence, until_at = excluded.until_at,
  progress = null`;
-const NEXT = `select run_at from job where state = 'waiting' and type = ? order by run_at limit 1`;
+const NEXT = `select run_at from job where state = 'waiting' and type = ? order by run_at, id limit 1`;
 
 /** The jobs now belong to `owner`, each under its new fence. */
 export const jobClaim: Command<ClaimArgs, ClaimResult> = {
