@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { after, describe, test } from 'node:test';
+import { promisify } from 'node:util';
 import type { Fields, Metrics } from '../../kit/log.ts';
 import { silentLog } from '../../kit/log.ts';
 import { FaultError } from '../../oci/error.ts';
@@ -199,6 +201,23 @@ describe('the writer', () => {
       ['mended'],
     );
   });
+});
+
+test('a process that closes right after its last change ends in order', async () => {
+  const module = (path: string) => JSON.stringify(new URL(path, import.meta.url).href);
+  const code = `
+    import { openTestSqlite } from ${module('../open.testing.ts')};
+    import { addRepository, TEST_COMMANDS } from ${module('../commands.testing.ts')};
+    const writer = new URL(${module('../writer.testing.ts')});
+    const { database, stop } = await openTestSqlite({ commands: TEST_COMMANDS, writer });
+    await database.ping();
+    await database.run(addRepository, { name: 'a/b' });
+    await database.ping();
+    await database.run(addRepository, { name: 'a/c' });
+    await stop();
+    console.log('ended');`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['-e', code]);
+  assert.equal(stdout.trim(), 'ended');
 });
 
 test('packing copies bytes out of slabs, hands over large ones and refuses what is not data', () => {

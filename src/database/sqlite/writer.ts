@@ -142,8 +142,8 @@ export class Writer {
 
   #next(): void {
     if (this.#count === 0) {
-      this.#worker?.unref();
       this.#closing?.();
+      this.#rest();
       return;
     }
     const batch = this.#take();
@@ -160,6 +160,11 @@ export class Writer {
       this.#failFlying(toWire(new FaultError('bug', 'A batch could not be handed to the writer.', { cause: error })));
       this.#wake();
     }
+  }
+
+  /** An idle thread does not keep the process alive, but one that is closing does. */
+  #rest(): void {
+    if (this.#pings.length === 0 && this.#closing === undefined) this.#worker?.unref();
   }
 
   #post(message: ToWriter, transfer: ArrayBuffer[] = []): void {
@@ -204,7 +209,7 @@ export class Writer {
         break;
       case 'pong':
         this.#pings.shift()?.();
-        if (this.#flying.length === 0 && this.#pings.length === 0) this.#worker?.unref();
+        if (this.#flying.length === 0) this.#rest();
     }
   }
 
