@@ -285,3 +285,23 @@ test('the smallest chunk is told where there is one', async () => {
   await using server = await serve({ registry });
   assert.equal((await server.send('POST', START)).headers['oci-chunk-min-length'], '5000000');
 });
+
+test('a registry that destroys the body or leaves it unread does not take the answer and the connection along', async () => {
+  const inner = memoryRegistry();
+  for (const destroy of [true, false]) {
+    const registry: Registry = {
+      ...inner,
+      appendUpload: async (_call, _repository, _id, chunk) => {
+        if (destroy) chunk.body.destroy(new Error('the reader failed'));
+        else await new Promise((resolve) => chunk.body.once('readable', resolve));
+        throw new RegistryError('RANGE_INVALID', 'no', { detail: { size: 7 } });
+      },
+    };
+    await using server = await serve({ registry });
+    const answer = await server.raw(
+      `PATCH ${START}x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n01234GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+    );
+    assert.match(answer, /^HTTP\/1\.1 416 [\s\S]*Range: 0-6\r\n[\s\S]*HTTP\/1\.1 200 /);
+    assert.deepEqual(server.logged, []);
+  }
+});
