@@ -26,16 +26,20 @@ export interface Uploads {
   discard(id: UploadId): Promise<void>;
 }
 
-/** Uploads under way → size of a buffer: the stall of the loop by hashing grows with both. */
+/** Uploads under way → size of a buffer: large ones cost less, but memory and the turns of the loop grow with both. */
 const BUFFER_SIZES = [
-  { most: 2, size: 1024 * 1024 },
-  { most: 8, size: 256 * 1024 },
+  { most: 4, size: 1024 * 1024 },
+  { most: 16, size: 256 * 1024 },
   { most: 256, size: 64 * 1024 },
   { most: Number.POSITIVE_INFINITY, size: 16 * 1024 },
 ] as const;
 /** Early write-back blocks the loop when the device's queue is full, so only few uploads ask for it. */
 const WRITE_BACK_UPLOADS = 2;
-const IDLE_BYTES = 4 * 1024 * 1024;
+/** What is hashed in one turn of the loop (0.13 ms): in between, other requests are served. */
+const HASH_SLICE = 256 * 1024;
+/** Most bytes of free buffers while uploads run, and when none does. */
+const FREE_BYTES = 8 * 1024 * 1024;
+const IDLE_BYTES = 2 * 1024 * 1024;
 const BROKEN_REMEMBERED = 10_000;
 
 /** The uploads of one place. */
@@ -78,6 +82,7 @@ export function uploads(place: Place): Uploads {
       });
     } finally {
       active--;
+      if (active === 0) pool.trim();
     }
   }
 
@@ -238,7 +243,10 @@ function fileWriter(
       if (early) startWrite(bytes, length, release);
       if (hash !== undefined) {
         hashed = -1;
-        await hash.update(bytes.length === length ? bytes : bytes.subarray(0, length));
+        for (let at = 0; at < length; at += HASH_SLICE) {
+          if (at > 0) await new Promise(setImmediate);
+          await hash.update(bytes.subarray(at, Math.min(at + HASH_SLICE, length)));
+        }
         hashed = end;
       }
       release();
@@ -296,9 +304,11 @@ function sizeFor(active: number): number {
 interface BufferPool {
   take(size: number): Uint8Array;
   giveBack(bytes: Uint8Array): void;
+  /** Lets go of what the next upload does not need. */
+  trim(): void;
 }
 
-/** Keeps a few buffers of each size, at most 4 MiB in all, for the next upload. */
+/** Keeps some buffers of each size for the next. */
 function bufferPool(): BufferPool {
   const free = new Map<number, Uint8Array[]>(BUFFER_SIZES.map(({ size }) => [size, []]));
   let kept = 0;
@@ -310,9 +320,14 @@ function bufferPool(): BufferPool {
       return bytes;
     },
     giveBack(bytes) {
-      if (kept + bytes.length > IDLE_BYTES) return;
+      if (kept + bytes.length > FREE_BYTES) return;
       free.get(bytes.length)?.push(bytes);
       kept += bytes.length;
+    },
+    trim() {
+      for (const buffers of free.values()) {
+        while (kept > IDLE_BYTES && buffers.length > 0) kept -= buffers.pop()!.length;
+      }
     },
   };
 }
