@@ -1,38 +1,33 @@
 /**
- * The joining file: from a configuration to a server that runs. What the parts are is said here and only here, and so
- * is the order of the wrappers around the store.
+ * The joining file: from a configuration to a store with everything around it. What the parts are is said here, and so
+ * is the order of the wrappers.
  */
 import { resolve } from 'node:path';
 import { type AccessRoom, accessFrom } from './access/open.ts';
-import { withAccess } from './access/with-access.ts';
+import { type GuardedStore, withAccess } from './access/with-access.ts';
 import { COMMANDS } from './commands.ts';
 import { fileBytes, fileStamp } from './config/files.ts';
-import { LIMITS } from './config/limits.ts';
+import type { CoreConfig } from './config/schema.ts';
 import type { Configuration } from './configuration.ts';
 import type { Database } from './database/database.ts';
-import { joinSqlite, openSqlite, type SqliteDatabase } from './database/open.ts';
-import { type TransferBuffers, transferBuffers } from './kit/buffers.ts';
-import { type Clock, every, systemClock } from './kit/clock.ts';
-import { armFailpoints, FAILPOINTS, type Failpoint, killAt } from './kit/failpoint.ts';
+import type { SqliteOptions } from './database/open.ts';
+import type { Feature, Core as FeatureCore } from './features/feature.ts';
+import { type Jobs, startJobs } from './jobs/start.ts';
+import type { Clock } from './kit/clock.ts';
+import { FAILPOINTS, type Failpoint } from './kit/failpoint.ts';
 import type { Log, Metrics } from './kit/log.ts';
 import { openLocal } from './local/open.ts';
+import { maintenance } from './maintenance/jobs.ts';
 import { MIGRATIONS } from './migrations.ts';
-import { clientErrorAnswer, connectAnswer } from './protocol/client-error.ts';
-import { protocolHandler } from './protocol/handler.ts';
+import { FaultError } from './oci/error.ts';
 import type { BlobSources, Store } from './registry/registry.ts';
-import { serveAdmin } from './server/admin.ts';
-import { isMember, joinPrimary, type Membership, startMembers } from './server/cluster.ts';
-import { isLoopback, peers } from './server/forwarded.ts';
-import { openHealth } from './server/health.ts';
-import { type Listener, type ListenerLimits, openListener } from './server/http.ts';
-import { metricsRoute } from './server/metrics.ts';
-import { observer } from './server/observe.ts';
-import { stopper } from './server/stop.ts';
-import { openStorage } from './storage/open.ts';
+import { withGuards } from './registry/with-guards.ts';
+import { withPullChecks } from './registry/with-pull-checks.ts';
+import { isLoopback } from './server/forwarded.ts';
+import type { StorageSettings } from './storage/open.ts';
 import type { BlobStorage } from './storage/storage.ts';
-import { type AccessLog, openAccessLog } from './telemetry/access-log.ts';
-import { openLog, type RootLog } from './telemetry/log.ts';
-import { type MetricStore, openMetrics, processMetrics } from './telemetry/metrics.ts';
+import type { RootLog } from './telemetry/log.ts';
+import type { MetricStore } from './telemetry/metrics.ts';
 import type { Tracing } from './telemetry/trace.ts';
 
 /** What a server is started with. */
@@ -45,20 +40,8 @@ export interface StartOptions {
   readonly failpoint?: { readonly name: string; readonly count: number } | undefined;
 }
 
-/** A server that runs. */
-export interface Running {
-  /** Where it serves. */
-  readonly url: string;
-  /** What whoever gives no credentials may do, now. */
-  anonymousMode(): 'none' | 'pull' | 'push';
-  /** Loads what can be changed while it runs: access rules, log level, TLS files, log files. */
-  reload(): Promise<void>;
-  /** Stops gracefully; called again: at once. Whether all closed well. */
-  stop(): Promise<boolean>;
-}
-
 /** What every process has, whatever it does. */
-interface Base {
+export interface Base {
   readonly options: StartOptions;
   readonly config: Configuration;
   readonly data: string;
@@ -67,102 +50,32 @@ interface Base {
   readonly metrics: MetricStore;
 }
 
-/** Starts what the configuration describes, in this process and, with `server.processes`, in members of it. */
-export async function start(options: StartOptions): Promise<Running> {
-  const { config } = options;
-  const log = openLog({ level: config.log.level });
-  armFor(options.failpoint);
-  const metrics = openMetrics();
-  processMetrics(metrics, options.version);
-  const base: Base = { options, config, data: resolve(config.data), clock: systemClock, log, metrics };
-  if (isMember()) return startMember(base);
-  return config.server.processes > 1 ? startPrimary(base) : startAlone(base);
-}
-
-/** One process that does everything: what a laptop and most servers run. */
-async function startAlone(base: Base): Promise<Running> {
-  const database = await openSqlite(databaseOptions(base));
-  const storage = await openStorage(storageSettings(base), base);
-  const core = await openCore(base, { database, storage, movesTick: true });
-  const admin = await serveAdmin(base.data, adminCommands(core.access), base.log);
-  const serving = await openServing(base, core, { snapshots: undefined });
-  const maintenance = keepHouse(base, core.access);
-  return running(base, core, serving, [admin, maintenance]);
-}
-
-/** The process that owns the folder of several: the writer, the jobs, the admin socket. */
-async function startPrimary(base: Base): Promise<Running> {
-  const { config, log, clock, metrics } = base;
-  const database: SqliteDatabase = await openSqlite(databaseOptions(base));
-  const storage = await openStorage(storageSettings(base), base);
-  const core = await openCore(base, { database, storage, movesTick: true });
-  const admin = await serveAdmin(base.data, adminCommands(core.access), log);
-  const maintenance = keepHouse(base, core.access);
-  const members = startMembers({
-    count: config.server.processes,
-    serve: (channel) => database.serve(channel),
-    own: () => metrics.snapshot(),
-    clock,
-    log,
-  });
-  const port = await members.ready;
-  const waits = notReadyMilliseconds(base) + config.server.drainSeconds * 1000;
-  const stopping = stopper({
-    notReadyMilliseconds: 0,
-    drainMilliseconds: waits + 5_000,
-    notReady: () => undefined,
-    drain: (milliseconds) => members.stop(milliseconds),
-    close: [admin, maintenance, core.close],
-    clock,
-    log,
-  });
-  return {
-    url: urlOf(config, port),
-    anonymousMode: core.access.anonymousMode,
-    reload: async () => {
-      await reloadInto(base, core.access);
-      members.reload();
-    },
-    stop: stopping.stop,
-  };
-}
-
-/** A serving process of several. */
-async function startMember(base: Base): Promise<Running> {
-  const asked: { running?: Running } = {};
-  const membership = joinPrimary({
-    stop: () => {
-      if (asked.running === undefined) process.exit(0);
-      void asked.running.stop().then((well) => process.exit(well ? 0 : 1));
-    },
-    reload: () => void asked.running?.reload(),
-    own: () => base.metrics.snapshot(),
-  });
-  const database = await joinSqlite(databaseOptions(base), membership.channel);
-  const storage = await openStorage(storageSettings(base), base);
-  const core = await openCore(base, { database, storage, movesTick: false });
-  const serving = await openServing(base, core, membership);
-  membership.ready(serving.port);
-  asked.running = running(base, core, serving, []);
-  return asked.running;
-}
-
 /** Store, access and what they stand on. */
-interface Core {
+export interface Core {
   readonly database: Database;
   readonly storage: BlobStorage;
-  readonly local: Store & BlobSources;
+  /** What requests are served from: every wrapper, access outermost. */
+  readonly forRequests: GuardedStore;
+  /** What jobs work on: guards, but neither access nor pull checks. */
+  readonly forJobs: Store;
   readonly access: AccessRoom;
   readonly tracing: Tracing | undefined;
+  /** Ends jobs, closes store, storage and database, in this order. */
   readonly close: () => Promise<void>;
 }
 
-async function openCore(
-  base: Base,
-  parts: { readonly database: Database; readonly storage: BlobStorage; readonly movesTick: boolean },
-): Promise<Core> {
-  const { config, clock, log } = base;
-  const { database, storage } = parts;
+/** What differs between the processes of one data folder. */
+export interface CoreParts {
+  readonly database: Database;
+  readonly storage: BlobStorage;
+  /** Whether this process moves the tick and runs the jobs: exactly one of them does. */
+  readonly keepsHouse: boolean;
+}
+
+/** Opens everything below the listeners. */
+export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
+  const { config, clock, log, metrics } = base;
+  const { database, storage, keepsHouse } = parts;
   const local = await openLocal({
     storage,
     database,
@@ -170,7 +83,7 @@ async function openCore(
     log,
     sparse: config.manifests.sparse,
     tickMilliseconds: config.gc.tick,
-    movesTick: parts.movesTick,
+    movesTick: keepsHouse,
   });
   const access = await accessFrom(config.access, {
     database,
@@ -188,246 +101,98 @@ async function openCore(
           { endpoint, sampleRatio, version: base.options.version },
           log,
         );
+  let jobs: Jobs | undefined;
+  let wrapped: Stack | undefined;
+  const features = await openFeatures(config, {
+    forJobs: () => opened(wrapped).forJobs,
+    jobs: () => opened(jobs).queue,
+    database,
+    access: access.access,
+    clock,
+    log,
+    metrics,
+  });
+  wrapped = await stack(local, { access, tracing }, features);
+  if (keepsHouse) {
+    const upkeep = maintenance({ storage, database, clock, log, metrics, tickMilliseconds: config.gc.tick });
+    jobs = startJobs({ database, givers: [upkeep, ...features], clock, log, metrics });
+  }
   const close = async (): Promise<void> => {
+    await jobs?.stop();
     await access.close();
     await local.close();
     await storage.close();
     await database.close();
     await tracing?.close();
   };
-  return { database, storage, local, access, tracing, close };
+  return { database, storage, ...wrapped, access, tracing, close };
 }
 
-/** The wrappers around the store, outermost last. */
-async function stack(core: Core) {
-  const { local, access, tracing } = core;
-  let forRequests: Store = local;
-  if (tracing !== undefined) {
-    const { traced } = await import('./registry/trace.ts');
-    forRequests = traced(forRequests, async (method, _call, _repository, work) => {
-      const span = tracing.span(`registry.${method}`);
-      try {
-        const result = await span.within(work);
-        span.end();
-        return result;
-      } catch (error) {
-        span.end(error);
-        throw error;
-      }
-    });
-  }
-  return { forJobs: local, forRequests: withAccess(forRequests, access.access, local) };
+/** The store for requests and the one for jobs. */
+interface Stack {
+  readonly forRequests: GuardedStore;
+  readonly forJobs: Store;
 }
 
-/** The listeners of a serving process. */
-interface Serving {
-  readonly port: number;
-  readonly listeners: readonly Listener[];
-  readonly accessLog: AccessLog | undefined;
-  readonly state: { stopping: boolean };
+/** The wrappers around the store, outermost last. A feature that is off is not there. */
+async function stack(
+  local: Store & BlobSources,
+  parts: { readonly access: AccessRoom; readonly tracing: Tracing | undefined },
+  features: readonly Feature[],
+): Promise<Stack> {
+  const guards = features.flatMap((feature) => feature.guards ?? []);
+  const checks = features.flatMap((feature) => feature.pullChecks ?? []);
+  const forJobs = guards.length === 0 ? (local as Store) : withGuards(local, guards);
+  const checked = checks.length === 0 ? forJobs : withPullChecks(forJobs, checks);
+  const seen = parts.tracing === undefined ? checked : await withSpans(checked, parts.tracing);
+  return { forJobs, forRequests: withAccess(seen, parts.access.access, local) };
 }
 
-async function openServing(
-  base: Base,
-  core: Core,
-  metricsOf: { readonly snapshots: Membership['snapshots'] | undefined },
-): Promise<Serving> {
-  const { config, log, metrics, clock } = base;
-  const { access, database, storage } = core;
-  const state = { stopping: false };
-  const { forRequests } = await stack(core);
-  const buffers: TransferBuffers = transferBuffers({ budget: config.limits.transferBufferBytes });
-  const lent = metrics.gauge('longshore_transfer_buffer_bytes', 'Bytes of transfer buffers in use.');
-  const peerOf = peers(config.server.trustedProxies);
-  const accessLog =
-    config.log.access === false
-      ? undefined
-      : openAccessLog(config.log.access === true ? 1 : resolve(config.log.access), log, clock);
-  const { publicUrl } = config.server;
-  const { tracing } = core;
-
-  const handler = protocolHandler({
-    registry: forRequests,
-    authenticator: access.authenticator,
-    authorize: (call, action, repository) => forRequests.authorize(call, action, repository),
-    mayPushAnonymously: () => access.anonymousMode() === 'push',
-    peerOf,
-    realm: (peer) => {
-      if (publicUrl !== undefined) return new URL('/token', publicUrl).href;
-      return peer.host === '' ? undefined : `${peer.scheme}://${peer.host}/token`;
-    },
-    service: access.tokens.settings.service,
-    buffers,
-    log,
-    accessLog: accessLog === undefined ? undefined : (line) => accessLog.write(line),
-    metrics,
-    clock,
-    state: () => 'ready',
-    limits: {
-      targetBytes: LIMITS.targetBytes.value,
-      manifestBytes: config.manifests.maxBytes,
-      tagsPerPush: LIMITS.tagsPerPush.value,
-      tagsPage: LIMITS.tagsPage.value,
-      catalogPageCap: LIMITS.catalogPage.value,
-      referrersPage: LIMITS.referrersPage.value,
-      minimumRate: {
-        bytesPerSecond: config.limits.minimumRate,
-        milliseconds: config.limits.minimumRateSeconds * 1000,
-      },
-      discarded: LIMITS.discardBytes.value,
-    },
-    cors: config.server.corsOrigins.length === 0 ? undefined : { origins: config.server.corsOrigins },
-    trace:
-      tracing === undefined
-        ? undefined
-        : (begun) => {
-            const span = tracing.request(`${begun.method} ${begun.route}`, begun.traceparent);
-            span.set('http.request.method', begun.method);
-            span.set('longshore.repository', begun.repository);
-            span.set('longshore.request_id', begun.requestId);
-            span.enter();
-            return (status) => {
-              span.set('http.response.status_code', status);
-              span.end(status >= 500 ? { name: `status ${status}` } : undefined);
-            };
-          },
+/** A span around each call of the store. */
+async function withSpans(inner: Store, tracing: Tracing): Promise<Store> {
+  const { traced } = await import('./registry/trace.ts');
+  return traced(inner, async (method, _call, _repository, work) => {
+    const span = tracing.span(`registry.${method}`);
+    try {
+      const result = await span.within(work);
+      span.end();
+      return result;
+    } catch (error) {
+      span.end(error);
+      throw error;
+    }
   });
-
-  const health = openHealth({
-    checks: { database: () => database.ping(), storage: () => storage.ping() },
-    state: () => (state.stopping ? 'stopping' : undefined),
-    clock,
-    log,
-  });
-  const own = config.server.metricsListen;
-  const text = async (): Promise<string> => metrics.text(await metricsOf.snapshots?.());
-  const probes = [['/livez', health.livez] as const, ['/readyz', health.readyz] as const];
-  const { metricsToken: token } = config.server;
-  const limits: ListenerLimits = {
-    ...config.limits,
-    http2StreamWindowBytes: LIMITS.http2StreamWindowBytes.value,
-    http2SessionWindowBytes: LIMITS.http2SessionWindowBytes.value,
-    headerBytes: LIMITS.headerBytes.value,
-    headerCount: LIMITS.headerCount.value,
-  };
-  const observe = observer({ metrics, clock, peerOf, accessLog });
-  const main = openListener({
-    protocol: { handler: handler as ListenerHandler, clientErrorAnswer, connectAnswer },
-    routes: new Map([
-      ...probes,
-      ...(own === undefined ? [['/metrics', metricsRoute({ text, token, peerOf })] as const] : []),
-    ]),
-    application: {
-      serves: (path) => path === '/token',
-      open: async () => {
-        const [{ openApplication }, { tokenRoutes }] = await Promise.all([
-          import('./server/application.ts'),
-          import('./api/token.ts'),
-        ]);
-        const tokenPlugin = tokenRoutes({ ...access, peerOf: (request) => peerOf(request.raw) });
-        return openApplication([tokenPlugin], log);
-      },
-    },
-    tls: config.server.tls,
-    trustedProxies: config.server.trustedProxies,
-    limits,
-    observe,
-    log,
-  });
-  const listeners = [main];
-  // With several processes one listener has one port: the members share it, and each answers for all.
-  if (own !== undefined) {
-    const routes = new Map([...probes, ['/metrics', metricsRoute({ text, token })] as const]);
-    const listener = openListener({ routes, limits, log });
-    await listener.listen(own);
-    listeners.push(listener);
-  }
-  const connections = metrics.gauge('longshore_connections', 'Open connections.');
-  metrics.onScrape(() => {
-    lent(buffers.lentBytes);
-    connections(listeners.reduce((sum, listener) => sum + listener.connections, 0));
-  });
-  const { port } = await main.listen(config.server.listen);
-  return { port, listeners, accessLog, state };
 }
 
-type ListenerHandler = NonNullable<Parameters<typeof openListener>[0]['protocol']>['handler'];
-
-function running(base: Base, core: Core, serving: Serving, close: readonly (() => unknown)[]): Running {
-  const { config, log, clock } = base;
-  const stopping = stopper({
-    notReadyMilliseconds: notReadyMilliseconds(base),
-    drainMilliseconds: config.server.drainSeconds * 1000,
-    notReady: () => {
-      serving.state.stopping = true;
-    },
-    drain: (milliseconds) => Promise.all(serving.listeners.map((listener) => listener.stop(milliseconds))),
-    close: [...close, core.close, () => serving.accessLog?.close()],
-    clock,
-    log,
-  });
-  return {
-    url: urlOf(config, serving.port),
-    anonymousMode: core.access.anonymousMode,
-    reload: async () => {
-      await reloadInto(base, core.access);
-      serving.accessLog?.reopen();
-      for (const listener of serving.listeners) listener.reload();
-    },
-    stop: stopping.stop,
-  };
+/** The features whose section the configuration has. Without any, not even their list is loaded. */
+async function openFeatures(config: Configuration, core: FeatureCore): Promise<readonly Feature[]> {
+  const sections = config as Readonly<Record<string, unknown>>;
+  if (!Object.keys(sections).some((name) => !CORE.has(name) && sections[name] !== undefined)) return [];
+  const { FEATURES } = await import('./features.ts');
+  return FEATURES.filter((module) => sections[module.name] !== undefined).map((module) =>
+    module.create(core, sections[module.name] as never),
+  );
 }
 
-/** Takes up what may change while the server runs; a bad configuration changes nothing. */
-async function reloadInto(base: Base, access: AccessRoom): Promise<void> {
-  const { log, options } = base;
-  if (options.reload === undefined) return;
-  try {
-    const config = await options.reload();
-    log.setLevel(config.log.level);
-    access.setRules(config.access.rules);
-    log.info('the configuration was loaded again: access rules, log level and TLS files');
-  } catch (error) {
-    log.error('the configuration could not be loaded again; the one in use stays', { error: error as Error });
-  }
-}
+/** Sections that are no feature's. */
+const CORE: ReadonlySet<string> = new Set<keyof CoreConfig>([
+  'server',
+  'data',
+  'storage',
+  'database',
+  'manifests',
+  'uploads',
+  'gc',
+  'access',
+  'log',
+  'tracing',
+  'limits',
+]);
 
-/** What has to be done now and then besides jobs: signing keys and refresh tokens. */
-function keepHouse(base: Base, access: AccessRoom): () => void {
-  const { log } = base;
-  const keep = (): void =>
-    void access.maintain().catch((error: Error) => log.warn('keys and tokens could not be maintained', { error }));
-  return every(3_600_000, keep);
-}
-
-/** What the admin socket does. */
-function adminCommands(access: AccessRoom): Parameters<typeof serveAdmin>[1] {
-  const { accounts } = access;
-  return {
-    'user.add': async (args) => accounts.add(namedPassword(args)),
-    'user.passwd': async (args) => {
-      const { name, password } = namedPassword(args);
-      await accounts.setPassword(name, password);
-    },
-    'user.disable': async (args) => accounts.setDisabled(named(args), true),
-    'user.enable': async (args) => accounts.setDisabled(named(args), false),
-    'user.list': async (args) => {
-      const after = (args as { after?: unknown } | undefined)?.after;
-      return accounts.list(typeof after === 'string' ? { after } : {});
-    },
-  };
-}
-
-function named(args: unknown): string {
-  const name = (args as { name?: unknown } | null | undefined)?.name;
-  if (typeof name !== 'string') throw Object.assign(new Error('A name is missing.'), { status: 400 });
-  return name;
-}
-
-function namedPassword(args: unknown): { name: string; password: string } {
-  const password = (args as { password?: unknown } | null | undefined)?.password;
-  if (typeof password !== 'string') throw Object.assign(new Error('A password is missing.'), { status: 400 });
-  return { name: named(args), password };
+function opened<T>(part: T | undefined): T {
+  if (part === undefined)
+    throw new FaultError('bug', 'A feature asked for a part before it was there, or in a process that has none.');
+  return part;
 }
 
 /** How the database is opened; the same for the owner, a member, and a command on data. */
@@ -437,7 +202,7 @@ export function databaseOptions(
     readonly metrics: Metrics;
     readonly options?: StartOptions;
   },
-): Parameters<typeof openSqlite>[0] {
+): SqliteOptions {
   const { config, data, clock, log, metrics } = base;
   const failpoint = failpointOf(base.options?.failpoint);
   return {
@@ -457,34 +222,21 @@ export function databaseOptions(
   };
 }
 
-function storageSettings(base: Base): Parameters<typeof openStorage>[0] {
+/** Where bytes lie. */
+export function storageSettings(base: Pick<Base, 'config' | 'data'>): StorageSettings {
   const { driver, fs, durability } = base.config.storage;
   return { driver, root: resolve(fs.root ?? resolve(base.data, 'storage')), durability };
 }
 
-function failpointOf(asked: StartOptions['failpoint']): { name: Failpoint; count: number } | undefined {
+/** The failpoint of that name; a wrong name ends the start. */
+export function failpointOf(asked: StartOptions['failpoint']): { name: Failpoint; count: number } | undefined {
   if (asked === undefined) return undefined;
   const name = FAILPOINTS.find((one) => one === asked.name);
   if (name === undefined) throw new Error(`there is no failpoint ${asked.name}`);
   return { name, count: asked.count };
 }
 
-function armFor(asked: StartOptions['failpoint']): void {
-  const failpoint = failpointOf(asked);
-  if (failpoint !== undefined) armFailpoints(killAt(failpoint.name, failpoint.count));
-}
-
-function isLoopbackHost(host: string): boolean {
+/** Whether a host to listen on can be reached from this machine only. */
+export function isLoopbackHost(host: string): boolean {
   return host === 'localhost' || isLoopback(host);
-}
-
-function notReadyMilliseconds(base: Base): number {
-  const { listen, notReadySeconds } = base.config.server;
-  return 1000 * (notReadySeconds ?? (isLoopbackHost(listen.host) ? 0 : 5));
-}
-
-function urlOf(config: Configuration, port: number): string {
-  const { host } = config.server.listen;
-  const shown = host === '::' || host === '0.0.0.0' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
-  return `${config.server.tls === undefined ? 'http' : 'https'}://${shown}:${port}`;
 }

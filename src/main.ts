@@ -1,4 +1,6 @@
 /** The program's entry: hands the arguments to the command line. */
 import { main } from './cli/main.ts';
 
-process.exitCode = await main(process.argv.slice(2));
+const code = await main(process.argv.slice(2));
+// Threads and timers of a server that could not start must not keep the process.
+process.exit(code);

@@ -2,10 +2,10 @@
 import { statSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { resolve } from 'node:path';
-import { start } from '../compose.ts';
 import { testFailpoint } from '../config/load.ts';
 import type { Configuration } from '../configuration.ts';
 import { after } from '../kit/clock.ts';
+import { start } from '../start.ts';
 import { VERSION } from '../version.ts';
 import type { Given } from './command-line.ts';
 import { configurationOf } from './settings.ts';

@@ -50,6 +50,8 @@ export interface Listener {
   listen(address: { readonly host: string; readonly port: number }): Promise<AddressInfo>;
   /** Requests under way. */
   readonly underWay: number;
+  /** Requests so far. */
+  readonly requests: number;
   /** Open connections. */
   readonly connections: number;
   /** Takes up changed TLS files; whether there were any. */
@@ -67,6 +69,7 @@ export function isProtocol(url: string | undefined): boolean {
 export function openListener(parts: ListenerParts): Listener {
   const { protocol, limits, log } = parts;
   let underWay = 0;
+  let requests = 0;
   let stopping = false;
   let idle: (() => void) | undefined;
   let cutOff: (() => void) | undefined;
@@ -74,6 +77,7 @@ export function openListener(parts: ListenerParts): Listener {
 
   const dispatch = (request: IncomingMessage, response: ServerResponse): void => {
     underWay++;
+    requests++;
     response.once('close', () => {
       underWay--;
       if (underWay === 0) idle?.();
@@ -115,6 +119,9 @@ export function openListener(parts: ListenerParts): Listener {
     server,
     get underWay() {
       return underWay;
+    },
+    get requests() {
+      return requests;
     },
     get connections() {
       return counted.open;
