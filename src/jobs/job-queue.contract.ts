@@ -6,7 +6,7 @@ import type { Event, NewEvent } from '../events/event.ts';
 import { systemClock } from '../kit/clock.ts';
 import { type Log, noMetrics, silentLog } from '../kit/log.ts';
 import { blob, descriptor, repo, tag } from '../registry/samples.testing.ts';
-import { jobClaim } from './commands/job-claim.ts';
+import { type Claimed, jobClaim } from './commands/job-claim.ts';
 import { jobFinish } from './commands/job-finish.ts';
 import { jobRenew } from './commands/job-lease.ts';
 import { testChange, testClear, testEmit, testLeases, testOutbox } from './commands.testing.ts';
@@ -312,9 +312,13 @@ export function jobQueueContract(name: string, open: OpenDatabase): void {
           const now = await database.query.get<{ until_at: number }>('select until_at from job_lease');
           return now!.until_at > first!.until_at;
         });
-        await database.run(testLeases, { how: 'expire' });
-        const { jobs } = await database.run(jobClaim, { ...args, owner: 'other' });
-        assert.equal(jobs.length, 1);
+        let jobs: readonly Claimed[] = [];
+        // A renewal may come between the two.
+        await until(async () => {
+          await database.run(testLeases, { how: 'expire' });
+          ({ jobs } = await database.run(jobClaim, { ...args, owner: 'other' }));
+          return jobs.length === 1;
+        });
         assert.equal(jobs[0]?.attempt, 2);
         await until(() => reasons.length === 1);
         assert.match(reasons[0]!, /taken over/);
@@ -417,7 +421,7 @@ export function jobQueueContract(name: string, open: OpenDatabase): void {
             },
           },
         };
-        const count = 1_203;
+        const count = 603;
         const events = Array.from({ length: count }, (_, n) => pushed(n));
         await database.run(testEmit, { events });
         await database.run(testEmit, { events: [{ ...pushed(1), type: 'blob.pushed', blob: descriptor(blob('x')) }] });
