@@ -1,7 +1,8 @@
 /** Every command there is. A list, no logic: the writer thread finds a command here by its name. */
 import { ACCESS_COMMANDS } from './access/commands/list.ts';
 import type { CommandList } from './database/database.ts';
+import { JOB_COMMANDS } from './jobs/commands/list.ts';
 import { LOCAL_COMMANDS } from './local/commands/list.ts';
 
 /** All commands. */
-export const COMMANDS: CommandList = [...ACCESS_COMMANDS, ...LOCAL_COMMANDS];
+export const COMMANDS: CommandList = [...ACCESS_COMMANDS, ...LOCAL_COMMANDS, ...JOB_COMMANDS];
