@@ -40,6 +40,8 @@ interface Attempt {
 }
 
 const MAX_OUTCOME = 1_000;
+/** How many attempts beyond its own a job has that vanished with their process: one that kills it must end too. */
+const MOST_LOST = 3;
 const EXPIRED_EVERY = 5_000;
 const SECONDS = [0.01, 0.1, 1, 10, 60, 600, 3_600];
 
@@ -204,6 +206,9 @@ export class Worker {
 
   async #run({ job, claimed, stop }: Attempt): Promise<{ readonly error: Error; readonly final: boolean } | undefined> {
     const { database, clock } = this.#options;
+    if (claimed.attempt > job.maxAttempts + MOST_LOST) {
+      return { error: new Error('every attempt ended with its process'), final: true };
+    }
     let payload: unknown;
     try {
       payload = job.parse(JSON.parse(claimed.payload));
