@@ -14,7 +14,7 @@ import { choices, runSeed } from '../support/random.ts';
 import { type Longshore, type StartOptions, startLongshore } from '../support/server.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { advanceClock, disagreements, openFiles, uploadsLeft } from './disk.ts';
-import { repositoryLedger, verify } from './ledger.ts';
+import { type Depth, repositoryLedger, verify } from './ledger.ts';
 import { work } from './worker.ts';
 
 const KILLS = Number(process.env.LONGSHORE_TEST_KILLS ?? 100);
@@ -47,6 +47,8 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   const fired = new Map<string, number>();
   let kills = 0;
   let startups = 0;
+  /** Whether the clock was moved on since every blob was asked for. */
+  let jumped = false;
 
   const start = (failpoint?: StartOptions['failpoint']): Promise<Longshore> => {
     startups += 1;
@@ -54,10 +56,10 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   };
 
   /** Compares all ledgers with a server that nothing kills but, perhaps, its failpoint. False where it died meanwhile. */
-  async function compare(server: Longshore, thorough: boolean): Promise<boolean> {
+  async function compare(server: Longshore, depth: Depth): Promise<boolean> {
     const http = client(server.url);
     try {
-      const found = await Promise.all(ledgers.map((ledger) => verify(ledger, http, random, thorough)));
+      const found = await Promise.all(ledgers.map((ledger) => verify(ledger, http, random, depth)));
       wrong.push(...found.flat());
       return true;
     } catch (error) {
@@ -73,7 +75,10 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   async function startAndCompare(failpoint: StartOptions['failpoint']): Promise<Longshore | undefined> {
     try {
       const server = await start(failpoint);
-      if (await compare(server, false)) return server;
+      if (await compare(server, jumped ? 'heads' : 'fresh')) {
+        jumped = false;
+        return server;
+      }
     } catch (error) {
       if (failpoint === undefined || !String(error).includes('SIGKILL')) throw error;
     }
@@ -128,7 +133,10 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
     const byName = missing.length > 0 ? number % 4 !== 3 : random.chance(50);
     const name = byName ? random.pick(missing.length > 0 ? missing : wanted) : undefined;
     await round(name === undefined ? undefined : { name, count: fired.has(name) ? 1 + random.below(12) : 1 });
-    if (number % 10 === 9) advanceClock(data, JUMP_TICKS);
+    if (number % 10 === 9 && !jumped) {
+      advanceClock(data, JUMP_TICKS);
+      jumped = true;
+    }
     assert.deepEqual(wrong, [], `after ${kills} kills, seed ${seed}`);
   }
   t.diagnostic(
@@ -140,7 +148,7 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   if (neverFired.length > 0) t.diagnostic(`never fired: ${neverFired.join(', ')}`);
 
   const last = await start();
-  assert.ok(await compare(last, true), 'the server lives');
+  assert.ok(await compare(last, 'all'), 'the server lives');
   assert.deepEqual(wrong, [], `seed ${seed}`);
   await last.stop();
   assert.deepEqual(disagreements(data), [], 'files and rows agree');

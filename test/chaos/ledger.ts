@@ -13,7 +13,7 @@ export type Presence = 'there' | 'gone' | 'unsure';
 export interface BlobEntry {
   readonly piece: Piece;
   state: Presence;
-  /** Whether its bytes are to be read at the next look, not only its head. */
+  /** Whether something was done to it since the last look. */
   fresh: boolean;
 }
 
@@ -21,6 +21,7 @@ export interface BlobEntry {
 export interface ManifestEntry {
   readonly image: Image;
   state: Presence;
+  fresh: boolean;
 }
 
 /** An upload that was cut off. */
@@ -57,7 +58,11 @@ export function neededBlobs(ledger: RepositoryLedger): Set<string> {
   return needed;
 }
 
-const known = (state: Presence): boolean => state !== 'unsure';
+/** How much is looked at: what is fresh or unsure and a sample of the rest; every blob that is there too; or all bytes. */
+export type Depth = 'fresh' | 'heads' | 'all';
+
+/** In how many of 100 cases something is looked at again to which nothing was done. */
+const SAMPLE = 8;
 
 /** What a status says, or a complaint. */
 function settle(state: Presence, status: number, what: string, wrong: string[]): Presence {
@@ -68,21 +73,20 @@ function settle(state: Presence, status: number, what: string, wrong: string[]):
 }
 
 /**
- * Compares a repository with the server and settles what was unsure. Gives what is wrong. `thorough`: all bytes are
- * read, otherwise those of fresh blobs and one in ten. Rejects where the server dies meanwhile; call it again then.
+ * Compares a repository with the server and settles what was unsure. Gives what is wrong. Rejects where the server
+ * dies meanwhile; call it again then.
  */
-export async function verify(
-  ledger: RepositoryLedger,
-  http: Client,
-  random: Choices,
-  thorough: boolean,
-): Promise<string[]> {
+export async function verify(ledger: RepositoryLedger, http: Client, random: Choices, depth: Depth): Promise<string[]> {
   const wrong: string[] = [];
   const base = `/v2/${ledger.name}`;
+  const isDue = (entry: { state: Presence; fresh: boolean }): boolean =>
+    depth === 'all' || entry.fresh || entry.state === 'unsure' || random.chance(SAMPLE);
   for (const [digest, entry] of ledger.manifests) {
+    if (!isDue(entry)) continue;
     const what = `manifest ${ledger.name}@${digest}`;
     const got = await http.hash(`${base}/manifests/${digest}`);
     entry.state = settle(entry.state, got.status, what, wrong);
+    entry.fresh = false;
     if (got.status !== 200) continue;
     if (got.digest !== digest) wrong.push(`${what}: its bytes have digest ${got.digest}`);
     for (const blob of entry.image.blobs) {
@@ -104,10 +108,14 @@ export async function verify(
   }
   for (const [digest, entry] of ledger.blobs) {
     const what = `blob ${ledger.name}@${digest}`;
+    const read = isDue(entry);
+    if (!read && !(depth === 'heads' && entry.state === 'there')) continue;
     const head = await http.send('HEAD', `${base}/blobs/${digest}`);
-    const read = thorough || entry.fresh || !known(entry.state) || random.chance(10);
     entry.state = settle(entry.state, head.status, what, wrong);
-    if (head.status !== 200) continue;
+    if (head.status !== 200) {
+      entry.fresh = false;
+      continue;
+    }
     if (Number(head.headers['content-length']) !== entry.piece.bytes.length)
       wrong.push(`${what}: wrong length in HEAD`);
     if (!read) continue;
@@ -119,17 +127,19 @@ export async function verify(
   return wrong;
 }
 
-/** A blob's entry, made where there is none. */
+/** A blob's entry, made where there is none; something is about to be done to it. */
 export function blobEntry(ledger: RepositoryLedger, piece: Piece): BlobEntry {
   const entry = ledger.blobs.get(piece.digest) ?? { piece, state: 'gone' as Presence, fresh: true };
+  entry.fresh = true;
   ledger.blobs.set(piece.digest, entry);
   return entry;
 }
 
-/** A manifest's entry, made where there is none. */
+/** A manifest's entry, made where there is none; something is about to be done to it. */
 export function manifestEntry(ledger: RepositoryLedger, image: Image): ManifestEntry {
   const digest = digestOf(image.manifest.bytes);
-  const entry = ledger.manifests.get(digest) ?? { image, state: 'gone' as Presence };
+  const entry = ledger.manifests.get(digest) ?? { image, state: 'gone' as Presence, fresh: true };
+  entry.fresh = true;
   ledger.manifests.set(digest, entry);
   return entry;
 }

@@ -71,7 +71,6 @@ export async function work(parts: WorkerParts): Promise<void> {
     const entry = blobEntry(ledger, blob);
     const before = entry.state;
     entry.state = before === 'there' ? 'there' : 'unsure';
-    entry.fresh = true;
     const answer = await send('PUT', withDigest(location, blob.digest), {
       headers: OCTETS,
       ...(body === undefined ? {} : { body }),
@@ -212,6 +211,7 @@ export async function work(parts: WorkerParts): Promise<void> {
     if (found === undefined) return;
     const [digest, entry] = found;
     entry.state = 'unsure';
+    entry.fresh = true;
     const tagged = [...ledger.tags].filter(([, names]) => names.has(digest));
     for (const [, names] of tagged) names.add(undefined);
     if (!is(await send('DELETE', `${base}/manifests/${digest}`), 202, 'manifest delete')) return;
@@ -228,6 +228,7 @@ export async function work(parts: WorkerParts): Promise<void> {
     const entry = random.pick(free);
     if (entry === undefined) return;
     entry.state = 'unsure';
+    entry.fresh = true;
     if (is(await send('DELETE', `${base}/blobs/${entry.piece.digest}`), 202, 'blob delete')) entry.state = 'gone';
   }
 
