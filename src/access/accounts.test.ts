@@ -63,11 +63,20 @@ test('names and passwords are checked, with an error that says how', async () =>
 test('every change raises the generation and drops refresh tokens; none changes nothing', async () => {
   await addAccount(database, { name: 'bob', password: 'long enough' }, tools);
   assert.equal((await rowOf('bob'))!.generation, 1);
+  const { uid } = (await database.query.get<{ uid: string }>('select uid from account where name = ?', 'bob'))!;
+  const tokens = async (): Promise<number> =>
+    (await database.query.all('select hash from refresh_token where subject = ? limit 9', `user:${uid}`)).length;
+  const token = { subject: `user:${uid}`, generation: 1, service: 's', client: null, lifetime: 1000 };
+  await database.run(refreshTokenAdd, { ...token, hash: new Uint8Array(32).fill(200) });
+  assert.equal(await tokens(), 1);
   await setPassword(database, 'bob', 'another one', tools);
   assert.equal((await rowOf('bob'))!.generation, 2);
+  assert.equal(await tokens(), 0);
+  await database.run(refreshTokenAdd, { ...token, hash: new Uint8Array(32).fill(201) });
   await setDisabled(database, 'bob', true);
   await setDisabled(database, 'bob', true);
   assert.deepEqual({ ...(await rowOf('bob'))! }, { password_hash: once, generation: 3, disabled: 1 });
+  assert.equal(await tokens(), 0);
   await setDisabled(database, 'bob', false);
   assert.equal((await rowOf('bob'))!.generation, 4);
   await assert.rejects(setDisabled(database, 'nobody', true), { code: 'NAME_UNKNOWN' });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { basic, bearer, openTestRoom, type TestRoom } from './access.testing.ts';
 import { addAccount, setDisabled } from './accounts.ts';
 import { authenticatorContract } from './authenticator.contract.ts';
@@ -52,14 +52,15 @@ function counting(room: TestRoom, verify?: Passwords['verify']) {
 
 const refused = (work: () => unknown): Promise<void> => assert.rejects(async () => work(), { code: 'UNAUTHORIZED' });
 
+const shared = await withAlice();
+after(() => shared.close());
 authenticatorContract('the authenticator of accounts', async () => {
-  const room = await withAlice();
-  const issued = await room.tokens.issue((await room.identities.find('alice'))!, []);
+  const issued = await shared.tokens.issue((await shared.identities.find('alice'))!, []);
   return {
-    authenticator: room.authenticator,
+    authenticator: shared.authenticator,
     user: { name: 'alice', password: PASSWORD },
     token: issued.token,
-    close: room.close,
+    close: async () => {},
   };
 });
 
@@ -218,6 +219,10 @@ test('refresh tokens: stored hashed, for one service, as a password of <token>, 
     room.clock.move(90 * 86_400_000);
     assert.equal(await room.refreshTokens.redeem(token, 'longshore'), undefined);
     await room.maintain();
+    assert.equal((await room.database.query.all('select hash from refresh_token limit 9')).length, 0);
+    const other = { principal: alice.principal, generation: alice.generation + 1 };
+    const stale = await room.refreshTokens.issue(other, 'longshore', undefined);
+    assert.equal(await room.refreshTokens.redeem(stale, 'longshore'), undefined);
   }));
 
 test('a client certificate names an existing account, once, and nothing else', () =>

@@ -237,3 +237,12 @@ test('the catalog shows what may be pulled, exactly, also by patterns', async ()
   assert.deepEqual(await names(job), ['a', 'b', 'team/app', 'team/app/deep', 'teams/x']);
   await assert.rejects(guarded.listRepositories(callBy(ANONYMOUS), { limit: 1 }), { code: 'UNAUTHORIZED' });
 });
+
+test('a lister that takes a pattern for a wider one shows no more for it', async () => {
+  const inner = memoryRegistry();
+  for (const name of ['team/app', 'team/app/deep']) await pushImage(inner, job, repo(name), name, 'v1');
+  const wide: Store = { ...inner, listRepositories: (call, page) => inner.listRepositories(call, page, 'all') };
+  const rights = rightsFrom([{ users: ['alice'], repositories: ['team/*'], actions: ['pull'] }], () => 'none');
+  const found = await withAccess(wide, rights, inner).listRepositories(user('alice'), { limit: 10 });
+  assert.deepEqual(found.items, ['team/app']);
+});
