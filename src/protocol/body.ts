@@ -5,7 +5,7 @@
  */
 import { Readable } from 'node:stream';
 import { after } from '../kit/clock.ts';
-import type { Request } from './parts.ts';
+import { type Request, streamOf } from './parts.ts';
 
 /** How much is kept between the socket and a reader. */
 const HIGH_WATER_MARK = 128 * 1024;
@@ -18,11 +18,14 @@ export class RequestBody extends Readable {
   #ended = false;
   #waiting = false;
   readonly #request: Request;
+  readonly #expected: number | undefined;
   readonly #begin: () => void;
 
-  constructor(request: Request, begin: () => void) {
+  /** `expected`: bytes announced, where they were. */
+  constructor(request: Request, expected: number | undefined, begin: () => void) {
     super({ highWaterMark: HIGH_WATER_MARK });
     this.#request = request;
+    this.#expected = expected;
     this.#begin = begin;
     // A broken body may have no reader any more; the error then is nobody's.
     this.on('error', () => {});
@@ -72,9 +75,11 @@ export class RequestBody extends Readable {
 
   readonly #onEnd = (): void => {
     this.#ended = true;
-    // Node ends a body of HTTP/2 that was reset, too.
-    if (this.#request.complete === false) this.destroy(brokenOff());
-    else this.push(null);
+    // Node also ends the body of an HTTP/2 stream that its client reset without an error.
+    const stream = streamOf(this.#request);
+    const whole = stream === undefined ? this.#request.complete : !stream.closed && !stream.destroyed;
+    if (whole && (this.#expected === undefined || this.#expected === this.received)) this.push(null);
+    else this.destroy(brokenOff());
   };
 
   readonly #onClose = (): void => {

@@ -32,12 +32,15 @@ function mountSource(target: string): string | undefined {
   }
 }
 
-/** What a challenge says. `error`: RFC 6750 §3.1. */
+/** RFC 6750 §3.1. */
+export type ChallengeError = 'invalid_token' | 'insufficient_scope';
+
+/** What a challenge says. */
 export interface Challenge {
   readonly realm: string | undefined;
   readonly service: string;
   readonly scope: string | undefined;
-  readonly error: 'invalid_token' | 'insufficient_scope' | undefined;
+  readonly error: ChallengeError | undefined;
 }
 
 /** The headers of a 401. */

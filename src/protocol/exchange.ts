@@ -7,12 +7,19 @@ import { asRegistryError, RegistryError } from '../oci/error.ts';
 import type { Digest, RepositoryName } from '../oci/names.ts';
 import type { Action } from '../registry/call.ts';
 import { discard, RequestBody } from './body.ts';
-import { challengeHeaders, scopeOf } from './challenge.ts';
+import { type ChallengeError, challengeHeaders, scopeOf } from './challenge.ts';
 import type { Cors } from './cors.ts';
 import { registryErrorBody } from './error-body.ts';
 import { type HeaderList, jsonHeaders, NO_STORE } from './headers.ts';
 import type { CountRequest } from './measures.ts';
-import type { ProtocolLimits, ProtocolParts, ProtocolPeer, Request, Response } from './parts.ts';
+import {
+  type ProtocolLimits,
+  type ProtocolParts,
+  type ProtocolPeer,
+  type Request,
+  type Response,
+  streamOf,
+} from './parts.ts';
 import { parseQuery, type Query } from './query.ts';
 import type { RateWatch, Watched } from './rate-watch.ts';
 import { bounded, type RequestCall } from './request-call.ts';
@@ -71,11 +78,11 @@ export class Exchange implements Watched {
     this.target = request.url ?? '';
     this.requestId = id;
     this.#started = room.parts.clock.monotonic();
+    const stream = streamOf(request);
     this.hasBody =
-      request.httpVersionMajor === 1
+      stream === undefined
         ? headers.transferEncoding !== undefined || (headers.contentLength ?? 0) > 0
-        : (request as unknown as { stream: { endAfterHeaders: boolean } }).stream.endAfterHeaders === false &&
-          headers.contentLength !== 0;
+        : !stream.endAfterHeaders && headers.contentLength !== 0;
   }
 
   /** Whether an answer was begun. */
@@ -85,7 +92,9 @@ export class Exchange implements Watched {
 
   /** Whether the connection, or the stream of HTTP/2, is gone. */
   get gone(): boolean {
-    return this.response.destroyed || this.request.socket?.destroyed === true;
+    const stream = streamOf(this.request);
+    if (stream !== undefined) return stream.destroyed || stream.closed;
+    return this.response.destroyed || this.request.socket.destroyed;
   }
 
   /** The query, parsed when first asked for. Throws a RegistryError with status 400. */
@@ -107,7 +116,7 @@ export class Exchange implements Watched {
   /** The body, for the registry to read. The 100 goes out at its first read; slowness is watched from then on. */
   get body(): RequestBody {
     if (this.#body === undefined) {
-      const body = new RequestBody(this.request, () => {
+      const body = new RequestBody(this.request, this.headers.contentLength, () => {
         this.#continue();
         this.room.uploads.add(this);
       });
@@ -227,9 +236,10 @@ export class Exchange implements Watched {
     const { request, response } = this;
     const { limits } = this.room;
     this.#body?.destroy();
-    if (request.httpVersionMajor !== 1) {
+    const stream = streamOf(request);
+    if (stream !== undefined) {
       this.#writeHead(status, list);
-      response.end(payload, () => (response as unknown as { stream: { close(code: number): void } }).stream.close(0));
+      response.end(payload, () => stream.close(0)); // NO_ERROR: the rest of the body is not wanted.
       return;
     }
     if (this.#fewLeft() && !list.includes('Connection')) {
@@ -280,7 +290,7 @@ export class Exchange implements Watched {
     const body = Buffer.from(registryErrorBody(error, this.requestId));
     const list = jsonHeaders(body.length);
     list.push(...headers);
-    if (error.status === 401) list.push(...this.#challenge());
+    if (error.status === 401) list.push(...this.#challenge(error));
     if (error.status === 405 && this.route !== undefined) list.push('Allow', ALLOW[this.route.kind]);
     if (error.status === 429 || error.status === 503) {
       list.push('Retry-After', String(Math.max(1, Math.ceil(error.retryAfterSeconds ?? 1))));
@@ -295,15 +305,22 @@ export class Exchange implements Watched {
     line('a request failed', { requestId: this.requestId, method: this.method, path: this.#path(), error: cause });
   }
 
-  #challenge(): string[] {
+  #challenge(thrown: RegistryError): string[] {
     const { parts } = this.room;
-    const bearer = this.headers.authorization?.slice(0, 7).toLowerCase() === 'bearer ';
     return challengeHeaders({
       realm: this.peer === undefined ? undefined : parts.realm(this.peer),
       service: parts.service,
       scope: this.route === undefined ? undefined : scopeOf(this.route, this.method, this.target),
-      error: !bearer ? undefined : this.call === undefined ? 'invalid_token' : 'insufficient_scope',
+      error: this.#challengeError(thrown.detail),
     });
+  }
+
+  /** What is wrong with the token: as whoever refused it says, else by where it was refused. */
+  #challengeError(detail: unknown): ChallengeError | undefined {
+    const said = typeof detail === 'object' && detail !== null && 'error' in detail ? detail.error : undefined;
+    if (said === 'invalid_token' || said === 'insufficient_scope') return said;
+    if (this.headers.authorization?.slice(0, 7).toLowerCase() !== 'bearer ') return undefined;
+    return this.call === undefined ? 'invalid_token' : 'insufficient_scope';
   }
 
   /** A success without a body. */

@@ -43,6 +43,8 @@ export function protocolHandler(parts: ProtocolParts): ProtocolHandler {
     cors: parts.cors === undefined || parts.cors.origins.length === 0 ? undefined : corsRule(parts.cors.origins),
   };
   return (request, response) => {
+    // A stream of HTTP/2 that is reset reports that on the request; nobody needs to hear it twice.
+    if (request.httpVersionMajor !== 1) request.on('error', () => {});
     const headers = readHeaders(request.rawHeaders);
     const exchange = new Exchange(room, request as Request, response as Response, headers, requestId());
     try {

@@ -13,6 +13,19 @@ export type Request = IncomingMessage;
 /** Node's response, or the HTTP/2 one. */
 export type Response = ServerResponse;
 
+/** What is needed of an HTTP/2 stream besides that face. */
+export interface Http2Stream {
+  readonly closed: boolean;
+  readonly destroyed: boolean;
+  readonly endAfterHeaders: boolean;
+  close(code: number): void;
+}
+
+/** The stream of an HTTP/2 request; undefined for HTTP/1. */
+export function streamOf(request: Request): Http2Stream | undefined {
+  return request.httpVersionMajor === 1 ? undefined : (request as unknown as { stream: Http2Stream }).stream;
+}
+
 /** The other end, trusted proxies already considered. */
 export interface ProtocolPeer extends Peer {
   /** The host that the client asked for, validated; with the port. */
