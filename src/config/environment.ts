@@ -67,7 +67,8 @@ export function fromEnvironment(
         problems.push(`${name}: no such setting${near === undefined ? '' : `; did you mean ${near}?`}`);
       }
     } catch (error) {
-      problems.push(`${name}: ${error instanceof Error ? error.message : 'cannot be read'}`);
+      const { problems: several } = error as { problems?: readonly string[] };
+      problems.push(`${name}: ${several?.join('; ') ?? (error as Error).message}`);
     }
   }
   return { values, problems };

@@ -68,7 +68,7 @@ export function isProtocol(url: string | undefined): boolean {
 /** Makes a listener, not yet listening. */
 export function openListener(parts: ListenerParts): Listener {
   const { protocol, limits, log } = parts;
-  let underWay = 0;
+  const underWay = new Set<ServerResponse>();
   let requests = 0;
   let stopping = false;
   let idle: (() => void) | undefined;
@@ -76,11 +76,11 @@ export function openListener(parts: ListenerParts): Listener {
   let ending: Promise<boolean> | undefined;
 
   const dispatch = (request: IncomingMessage, response: ServerResponse): void => {
-    underWay++;
+    underWay.add(response);
     requests++;
     response.once('close', () => {
-      underWay--;
-      if (underWay === 0) idle?.();
+      underWay.delete(response);
+      if (underWay.size === 0) idle?.();
     });
     if (stopping) response.shouldKeepAlive = false;
     if (protocol !== undefined && isProtocol(request.url)) protocol.handler(request, response);
@@ -118,7 +118,7 @@ export function openListener(parts: ListenerParts): Listener {
   return {
     server,
     get underWay() {
-      return underWay;
+      return underWay.size;
     },
     get requests() {
       return requests;
@@ -145,6 +145,8 @@ export function openListener(parts: ListenerParts): Listener {
 
   async function end(milliseconds: number): Promise<boolean> {
     stopping = true;
+    // Whoever gets an answer from now on learns that the connection ends with it.
+    for (const response of underWay) response.shouldKeepAlive = false;
     tls?.stopLooking();
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     tls?.closeSessions();
@@ -157,11 +159,11 @@ export function openListener(parts: ListenerParts): Listener {
       cutOff = () => resolve(false);
       idle = () => resolve(true);
       after(milliseconds, cutOff);
-      if (underWay === 0) idle();
+      if (underWay.size === 0) idle();
     });
     stopClosing();
     closeIdle();
-    if (!finished) log.warn('transfers did not finish in time and were cut off', { requests: underWay });
+    if (!finished) log.warn('transfers did not finish in time and were cut off', { requests: underWay.size });
     // What is left is idle, or has had its time.
     tls?.destroySessions();
     // An answer that has just ended may still be in the socket's buffer: its client closes, or gets a moment.

@@ -87,7 +87,7 @@ export function accessLine(entry: AccessEntry, now: number): string {
   return `{"time":"${isoTime(now)}","msg":"request","requestId":${quoted(entry.requestId, 64)},"method":${quoted(entry.method, 32)},"path":${quoted(path, 1024)},"status":${entry.status},"bytes":${entry.bytes},"ms":${entry.milliseconds.toFixed(2)},"address":${quoted(entry.address, 64)}${user}${agent}${error}}\n`;
 }
 
-let second = 0;
+let second = Number.NaN;
 let secondText = '';
 
 /** ISO time; what does not change within a second is kept. */
