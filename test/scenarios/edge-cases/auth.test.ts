@@ -390,7 +390,8 @@ describe('auth', { concurrency: true }, () => {
     assert.equal(challenge(await get(fixed, '/v2/', { host: 'evil.example' })).realm, 'https://public.example/token');
     const odd = await get(server, '/v2/', { host: 'a"b,c' });
     assert.ok([400, 401].includes(odd.status));
-    if (odd.status === 401) assert.doesNotMatch(challenge(odd).realm!, /[",]/);
+    // A Host that is none makes no realm: only Basic is offered.
+    for (const value of odd.all('www-authenticate')) assert.doesNotMatch(value, /a"b|a%22b/);
   });
 
   it('E23 a mount from what the caller may not see is 202, as from nowhere', async () => {

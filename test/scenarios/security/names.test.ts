@@ -188,7 +188,11 @@ describe('names', { concurrency: true }, () => {
         assert.deepEqual(strange, []);
         assert.ok(!opened.includes('passwd'));
       } finally {
-        await traced.kill();
+        // The tracer's end would leave what it traces running.
+        for (const child of readFileSync(`/proc/${traced.pid}/task/${traced.pid}/children`, 'utf8').trim().split(' ')) {
+          if (child !== '') process.kill(Number(child), 'SIGKILL');
+        }
+        await traced.exited;
       }
     });
   });
@@ -353,6 +357,11 @@ describe('names', { concurrency: true }, () => {
 
   it('T6 whatever has a colon and is no digest is 400 DIGEST_INVALID for every verb', async () => {
     for (const text of malformed) {
+      for (const query of [`digest=${text}`, `mount=${text}&from=names/app`]) {
+        expectError(await ask(server, 'POST', `/v2/names/app/blobs/uploads/?${query}`), 400, 'DIGEST_INVALID');
+      }
+      // With a slash it is two parts of a path.
+      if (text.includes('/')) continue;
       const answers: [string, Answer][] = [];
       for (const method of ['GET', 'HEAD', 'DELETE', 'PUT']) {
         answers.push([
@@ -372,9 +381,6 @@ describe('names', { concurrency: true }, () => {
       for (const [method, answer] of answers) {
         assert.equal(answer.status, 400, `${method} ${text}: ${answer.status} ${answer.text()}`);
         if (method !== 'HEAD') expectError(answer, 400, 'DIGEST_INVALID');
-      }
-      for (const query of [`digest=${text}`, `mount=${text}&from=names/app`]) {
-        expectError(await ask(server, 'POST', `/v2/names/app/blobs/uploads/?${query}`), 400, 'DIGEST_INVALID');
       }
     }
     for (const text of ['nodigest', hex, 'sha256', '-']) {

@@ -49,7 +49,7 @@ export function hmacSigned(header: object, claims: object, secret: string | Uint
 /** The header and claims of a token. */
 export function opened(token: string): { header: Record<string, unknown>; claims: Record<string, unknown> } {
   const [header, claims] = token
-    .split('.')
+    .split('.', 2)
     .map((part) => JSON.parse(Buffer.from(part, 'base64url').toString() || '{}'));
   return { header, claims };
 }
