@@ -21,7 +21,7 @@ export function localManifests(parts: LocalParts): Pick<RegistryWriter, 'pushMan
       if (options.digest !== undefined && options.digest !== digest) throw digestMismatch(options.digest, digest);
       const parsed = parseManifest(bytes, mediaType);
       const { artifactType, annotations, subject } = parsed;
-      const tags = [...new Set(options.tags ?? [])].sort();
+      const tags = [...new Set(options.tags ?? [])];
       failpoint('manifest.commit.before');
       await parts.database.run(manifestPush, {
         repository,
@@ -36,18 +36,13 @@ export function localManifests(parts: LocalParts): Pick<RegistryWriter, 'pushMan
           .sort((a, b) => byDigest(a.digest, b.digest)),
         children: parsed.children.map((child) => digestToBytes(child.digest)).sort(byDigest),
         isIndex: parsed.kind === 'index',
-        tags,
+        tags: tags.toSorted(),
         sparse: allowed(parts.sparse, parsed.kind),
         guards: options.guards ?? [],
         facts: factsOf(call),
       });
       failpoint('manifest.commit.after');
-      const descriptor: Descriptor = {
-        mediaType: parsed.mediaType,
-        digest,
-        size: bytes.length,
-        ...(artifactType === undefined ? {} : { artifactType }),
-      };
+      const descriptor: Descriptor = { mediaType: parsed.mediaType, digest, size: bytes.length };
       return { descriptor, tags, ...(subject === undefined ? {} : { subject: subject.digest }) };
     },
   };

@@ -154,7 +154,7 @@ async function finishPush(context: CommandContext, repositoryId: number, push: B
   });
 }
 
-/** Links a blob of another repository; its size, or undefined where the source has no live link. */
+/** Links a blob of another repository; its size, or undefined where neither this nor the source has a live link. */
 export const blobMount: Command<
   { repository: RepositoryName; from: RepositoryName; digest: Uint8Array; guards: Guards; facts: Facts },
   number | undefined
@@ -164,13 +164,17 @@ export const blobMount: Command<
     const repository = await ensureRepository(context, name);
     await checkGuards(context, repository.id, guards);
     await queueReview(context, repository.id, digest, context.tick + context.ticks.grace);
-    const source = await context.sql.get<{ size: number }>(
-      `select b.size from repository s join link l on l.repository_id = s.id and l.digest = ?
-       join blob b on b.digest = l.digest and b.state = 'live'
-       where s.gone = 0 and s.name = ? {for key share of l}`,
-      digest,
-      from,
-    );
+    const find = (where: RepositoryName): Promise<{ size: number } | undefined> =>
+      context.sql.get<{ size: number }>(
+        `select b.size from repository s join link l on l.repository_id = s.id and l.digest = ?
+         join blob b on b.digest = l.digest and b.state = 'live'
+         where s.gone = 0 and s.name = ? {for key share of l}`,
+        digest,
+        where,
+      );
+    const here = await find(name);
+    if (here !== undefined) return { result: here.size, touched: [] };
+    const source = await find(from);
     if (source === undefined) return { result: undefined, touched: [] };
     await linkBlob(context, repository.id, digest, source.size);
     await markActive(context, repository);

@@ -45,13 +45,30 @@ function preconditionFailed(tag: Tag, at: Digest | undefined): RegistryError {
   );
 }
 
-/** The guards that are not about a tag. */
+/** The guards that are not about a tag that the change moves. */
 export async function checkGuards(context: CommandContext, repositoryId: number, guards: Guards): Promise<void> {
   for (const guard of guards) {
-    if (guard.kind === 'not-held') await checkNotHeld(context, repositoryId, guard.digest);
+    if (guard.kind === 'tag-at') await checkTagAt(context, repositoryId, guard);
+    else if (guard.kind === 'not-held') await checkNotHeld(context, repositoryId, guard.digest);
     else if (guard.kind === 'manifest-unreferenced') await checkUnreferenced(context, repositoryId, guard.digest);
     else if (guard.kind === 'quota') await checkQuota(context, guard);
   }
+}
+
+/** Also where the change does not move the tag; one that it moves is asked again once it is locked. */
+async function checkTagAt(
+  { sql }: CommandContext,
+  repositoryId: number,
+  guard: { tag: Tag; digest: Digest | null },
+): Promise<void> {
+  const row = await sql.get<{ digest: Uint8Array }>(
+    `select m.digest from tag t join manifest m on m.id = t.manifest_id
+     where t.repository_id = ? and t.gone = 0 and t.name = ?`,
+    repositoryId,
+    guard.tag,
+  );
+  const at = row === undefined ? undefined : digestFromBytes(row.digest);
+  if ((guard.digest ?? undefined) !== at) throw preconditionFailed(guard.tag, at);
 }
 
 async function checkNotHeld(context: CommandContext, repositoryId: number, digest: Digest): Promise<void> {
