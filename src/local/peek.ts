@@ -11,7 +11,7 @@ export type Peeked =
  * The stream is not destroyed by peeking.
  */
 export async function peek(body: Readable, limit: number): Promise<Peeked> {
-  const iterator = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  const iterator = chunksOf(body)[Symbol.asyncIterator]();
   const chunks: Buffer[] = [];
   let size = 0;
   while (size <= limit) {
@@ -26,6 +26,11 @@ export async function peek(body: Readable, limit: number): Promise<Peeked> {
     size += next.value.length;
   }
   return { rest: follow(chunks, iterator) };
+}
+
+/** The body's chunks; whoever stops early leaves the stream open, so that the client can still be answered. */
+export function chunksOf(body: Readable): AsyncIterable<Buffer> {
+  return { [Symbol.asyncIterator]: () => body.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer> };
 }
 
 async function* follow(chunks: Buffer[], iterator: AsyncIterator<Buffer>): AsyncGenerator<Uint8Array> {

@@ -21,8 +21,8 @@ export interface FileState {
   readonly file: UploadId;
   readonly storage: UploadState;
   readonly algorithm: Algorithm;
-  /** The exported state of the hash over exactly the row's bytes. */
-  readonly hash?: Buffer;
+  /** The exported state of the hash over exactly the row's bytes, and the storage's epoch that it holds in. */
+  readonly hash?: { readonly state: Buffer; readonly epoch: string };
 }
 
 /** Either. */
@@ -32,7 +32,12 @@ export type StoredState = InlineState | FileState;
 export function writeState(state: StoredState): string {
   if (state.kind === 'inline') return JSON.stringify({ inline: state.bytes.toString('base64') });
   const { file, storage, algorithm, hash } = state;
-  return JSON.stringify({ file, storage, algorithm, ...(hash === undefined ? {} : { hash: hash.toString('base64') }) });
+  return JSON.stringify({
+    file,
+    storage,
+    algorithm,
+    ...(hash === undefined ? {} : { hash: hash.state.toString('base64'), epoch: hash.epoch }),
+  });
 }
 
 /** What the row's text says; FaultError `bug` where no `writeState` wrote it. */
@@ -41,7 +46,7 @@ export function readState(text: string): StoredState {
   if (typeof value.inline === 'string' && value.inline.length <= INLINE_BYTES * 2) {
     return { kind: 'inline', bytes: Buffer.from(value.inline, 'base64') };
   }
-  const { file, storage, algorithm, hash } = value;
+  const { file, storage, algorithm, hash, epoch } = value;
   if (
     typeof file !== 'string' ||
     !/^[A-Za-z0-9_-]{1,200}$/.test(file) ||
@@ -55,19 +60,20 @@ export function readState(text: string): StoredState {
     file: file as UploadId,
     storage: storage as UploadState,
     algorithm: algorithm === 'sha512' ? 'sha512' : 'sha256',
-    ...(typeof hash === 'string' && hash.length < 1024 ? { hash: Buffer.from(hash, 'base64') } : {}),
+    ...(typeof hash === 'string' && hash.length < 1024 && typeof epoch === 'string'
+      ? { hash: { state: Buffer.from(hash, 'base64'), epoch } }
+      : {}),
   };
 }
 
-/** A hash that has taken exactly `size` bytes: the one in memory, the one of the state, or undefined: make it again. */
-export function hasherAt(
-  size: number,
-  algorithm: Algorithm,
-  kept: Hasher | undefined,
-  state: Buffer | undefined,
-): Hasher | undefined {
+/**
+ * A hash that has taken exactly `size` bytes: the one in memory, the one of the state, or undefined: make it again. A
+ * state of another epoch is not used: the bytes that it covers may be lost, and only reading them again can tell.
+ */
+export function hasherAt(size: number, file: FileState, kept: Hasher | undefined, epoch: string): Hasher | undefined {
+  const { algorithm, hash } = file;
   if (size === 0) return createHasher(algorithm);
   if (kept?.algorithm === algorithm && kept.length === size) return kept;
-  const resumed = state === undefined ? undefined : resumeHasher(algorithm, state);
+  const resumed = hash === undefined || hash.epoch !== epoch ? undefined : resumeHasher(algorithm, hash.state);
   return resumed?.length === size ? resumed : undefined;
 }

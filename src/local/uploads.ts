@@ -27,7 +27,7 @@ import {
 } from './blobs.ts';
 import { CLOSED, uploadAdvance, uploadClaim, uploadClose, uploadUnknown } from './commands/upload-commands.ts';
 import { INLINE_BYTES, type LocalParts } from './parts.ts';
-import { type Peeked, peek, prepend } from './peek.ts';
+import { chunksOf, type Peeked, peek, prepend } from './peek.ts';
 import type { OpenedUploadId } from './upload-id.ts';
 import { type FileState, hasherAt, readState, type StoredState, writeState } from './upload-state.ts';
 
@@ -95,7 +95,7 @@ export function localUploads(parts: LocalParts): Methods {
     if (chunk.length === 0) return { id: opened.text, size };
     const peeked =
       size > INLINE_BYTES || session.state?.kind === 'file'
-        ? { rest: chunk.body }
+        ? { rest: chunksOf(chunk.body) }
         : await peek(chunk.body, INLINE_BYTES - size);
     if ('rest' in peeked)
       return {
@@ -119,7 +119,7 @@ export function localUploads(parts: LocalParts): Methods {
     const claimed = await claim(session, algorithm);
     const { file, fence } = claimed;
     const before = claimed.at;
-    const hasher = hasherAt(before.size, file.algorithm, hashers.peek(session.opened.text), file.hash);
+    const hasher = hasherAt(before.size, file, hashers.peek(session.opened.text), parts.storage.epoch);
     const options = { signal: session.call.signal, ...(hasher === undefined ? {} : { hash: hasher }) };
     let at: Appended;
     let broken: UploadBroken | undefined;
@@ -138,7 +138,7 @@ export function localUploads(parts: LocalParts): Methods {
         checkLength(chunk.length, came);
       }
     }
-    const next = fileState(file, at, intact);
+    const next = fileState(parts, file, at, intact);
     const after = await advance(session, fence, at.size, next);
     if (intact === undefined) hashers.delete(session.opened.text);
     else hashers.set(session.opened.text, intact);
@@ -226,12 +226,12 @@ export function localUploads(parts: LocalParts): Methods {
       }
       return finish(target, await appendFile(session, last ?? { body: noBody() }, peeked.rest, algorithmOf(digest)));
     }
-    if (hasLast) return finish(target, await appendFile(session, last, last.body, session.state.algorithm));
+    if (hasLast) return finish(target, await appendFile(session, last, chunksOf(last.body), session.state.algorithm));
     if (!parts.soleWriter) {
       const claimed = await claim(session, session.state.algorithm);
       return finish(target, { at: claimed.at, file: claimed.file, hasher: undefined });
     }
-    const hasher = hasherAt(size, session.state.algorithm, hashers.peek(opened.text), session.state.hash);
+    const hasher = hasherAt(size, session.state, hashers.peek(opened.text), parts.storage.epoch);
     return finish(target, { at: { size, state: session.state.storage }, file: session.state, hasher });
   }
 
@@ -249,7 +249,7 @@ export function localUploads(parts: LocalParts): Methods {
       session,
       fence,
       at.size,
-      fileState({ kind: 'file', file, storage: at.state, algorithm: hasher.algorithm }, at, intact),
+      fileState(parts, { kind: 'file', file, storage: at.state, algorithm: hasher.algorithm }, at, intact),
     );
     if (intact !== undefined) hashers.set(session.opened.text, intact);
   }
@@ -326,10 +326,14 @@ function inlineOf({ state }: Session): Buffer {
   return state?.kind === 'inline' ? state.bytes : Buffer.alloc(0);
 }
 
-function fileState(file: FileState, at: Appended, hasher: Hasher | undefined): FileState {
+function fileState({ storage }: LocalParts, file: FileState, at: Appended, hasher: Hasher | undefined): FileState {
   const exported = hasher?.exportState();
   const { hash: _old, ...rest } = file;
-  return { ...rest, storage: at.state, ...(exported === undefined ? {} : { hash: Buffer.from(exported) }) };
+  return {
+    ...rest,
+    storage: at.state,
+    ...(exported === undefined ? {} : { hash: { state: Buffer.from(exported), epoch: storage.epoch } }),
+  };
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}

@@ -95,6 +95,7 @@ export function memoryStorage(): BlobStorage {
 
   return {
     name: 'memory',
+    epoch: 'memory',
     async stat(key) {
       open();
       const held = blobs.get(checkKey(key));

@@ -36,6 +36,11 @@ export interface Records {
 /** A place for bytes. */
 export interface BlobStorage {
   readonly name: 'fs' | 's3' | 'gcs' | 'azure' | 'memory';
+  /**
+   * What an append stored is sure to be there while this stays the same: another value means that bytes may be lost
+   * that no commit has made durable (files: the boot of the machine).
+   */
+  readonly epoch: string;
   stat(key: BlobKey): Promise<StoredBlob | undefined>;
   /** The bytes as a stream; FaultError `corrupt` where the key is missing or shorter than the range. */
   read(key: BlobKey, range?: ByteRange): Promise<Readable>;

@@ -3,10 +3,12 @@
  * What is acknowledged was synced, linked, and its folder synced, in this order. Nothing here trusts a process to
  * live: a start needs no repair, and what a crash leaves is an upload's file or a `*.tmp` that nobody names.
  */
+import { readFile as readText } from 'node:fs/promises';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { type Clock, systemClock } from '../../kit/clock.ts';
 import { failpoint } from '../../kit/failpoint.ts';
+import { randomId } from '../../kit/id.ts';
 import { type Log, type Metrics, noMetrics, silentLog } from '../../kit/log.ts';
 import { FaultError } from '../../oci/error.ts';
 import { asFault } from '../faults.ts';
@@ -30,6 +32,15 @@ export interface FsOptions {
   readonly clock?: Clock;
   /** Tests only: the system calls. */
   readonly operations?: Operations;
+}
+
+/** The boot of this machine: what is in its page cache is lost with it. Where the system does not tell, every opening is another. */
+async function bootOf(): Promise<string> {
+  try {
+    return (await readText('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  } catch {
+    return Buffer.from(randomId(16)).toString('hex');
+  }
 }
 
 /** A `*.tmp` that is older is left over from a crash; a younger one may belong to another instance on the same folder. */
@@ -78,6 +89,7 @@ export async function openFsStorage(options: FsOptions): Promise<BlobStorage> {
 
   return {
     name: 'fs',
+    epoch: await bootOf(),
     stat: (key) => call('look up a blob', () => statBlob(place, key)),
     read: (key, range) => call('open a blob', async () => readFile(place, place.blobPath(key), range)),
     openRandom: (key) => call('open a blob', () => openRandom(place, key)),
