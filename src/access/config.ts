@@ -21,7 +21,7 @@ export interface AccessConfig {
   readonly anonymous?: AnonymousMode | undefined;
   /** Path of an htpasswd file with bcrypt or argon2id lines, read again when it changes. */
   readonly htpasswd?: string | undefined;
-  /** Absent: every account may pull and push everywhere (delete needs a rule). Given, even empty: only what is granted. */
+  /** Absent: every account may pull, push and delete everywhere. Given, even empty: only what is granted. */
   readonly rules?: readonly AccessRule[] | undefined;
   readonly tokens?:
     | {

@@ -127,7 +127,7 @@ test('a person gets what the mode gives to everyone and the rules grant, and not
         const access = rightsFrom(set, () => mode);
         const granted =
           set === undefined
-            ? what === 'repository.pull' || what === 'repository.push'
+            ? ['repository.pull', 'repository.push', 'repository.delete'].includes(what)
             : set.some(
                 (one) =>
                   (one.users.includes('alice') || one.users.includes('*')) &&

@@ -28,10 +28,9 @@ const ROLE_OF: Readonly<Record<RuleAction, string>> = {
 };
 
 const NONE: readonly string[] = [];
-/** What anonymous push mode gives to everyone. */
+/** What anonymous push mode gives to everyone, and every account has while there are no rules. */
 const OPEN: readonly string[] = ['puller', 'pusher', 'deleter', 'lister'];
 const OPEN_TO_READ: readonly string[] = ['puller', 'lister'];
-const EVERY_ACCOUNT: readonly string[] = ['puller', 'pusher', 'lister'];
 const NOTHING: Visibility = { ranges: [], patterns: [], ids: [] };
 
 interface Grant {
@@ -48,7 +47,7 @@ function openRoles(mode: AnonymousMode): readonly string[] {
 }
 
 /**
- * Standings by the rules. `rules` undefined: every account may pull and push everywhere. `mode` is asked each time,
+ * Standings by the rules. `rules` undefined: every account may pull, push and delete everywhere. `mode` is asked each time,
  * as it changes with the first user. Rules are for people: robots and workloads get nothing from them.
  */
 export function standingsFrom(rules: readonly AccessRule[] | undefined, mode: () => AnonymousMode): Standings {
@@ -72,7 +71,7 @@ export function standingsFrom(rules: readonly AccessRule[] | undefined, mode: ()
   const rolesOf = (principal: Principal, repository: string): readonly string[] => {
     const open = openRoles(mode());
     if (principal.kind !== 'user') return open;
-    if (grants === undefined) return open === OPEN ? OPEN : EVERY_ACCOUNT;
+    if (grants === undefined) return OPEN;
     const roles = new Set<string>([...open, 'lister']);
     if (repository !== '') {
       for (const grant of grantsOf(principal)) {

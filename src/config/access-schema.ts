@@ -40,7 +40,7 @@ export const access = z.strictObject({
     .array(rule)
     .max(10_000)
     .optional()
-    .describe('Grants. Absent: every account may pull and push everywhere. Given: only what they grant.'),
+    .describe('Grants. Absent: every account may pull, push and delete everywhere. Given: only what they grant.'),
   tokens: tokens.prefault({}).describe('Tokens of the token endpoint.'),
   certificates: z
     .boolean()

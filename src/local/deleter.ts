@@ -31,8 +31,10 @@ export function localDeleter({ database }: LocalParts): Methods {
     },
     async restore(call, repository, reference, guards = []) {
       const facts = factsOf(call);
+      failpoint('restore.commit.before');
       if ('tag' in reference) await database.run(tagRestore, { repository, tag: reference.tag, guards, facts });
       else await database.run(manifestRestore, { repository, digest: digestToBytes(reference.digest), guards, facts });
+      failpoint('restore.commit.after');
     },
     async purge(call, repository, reference, guards = []) {
       if ('tag' in reference) {
