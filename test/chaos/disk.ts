@@ -1,5 +1,5 @@
 /** What lies in a data folder of a server that is not running (or only reads), compared with its database. */
-import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { readdirSync, readlinkSync, statSync, utimesSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { blobKey, parseBlobKey } from '../../src/oci/blob-key.ts';
@@ -62,6 +62,13 @@ export function uploadsLeft(data: string): { readonly rows: number; readonly fil
 export function advanceClock(data: string, ticks: number): void {
   using database = new DatabaseSync(databaseFile(data));
   database.prepare('update gc_clock set tick = tick + ?').run(ticks);
+}
+
+/** Makes what a crash left half written look two hours old: a start removes what is older than one. */
+export function ageTemporaryFiles(data: string): void {
+  const folder = join(data, 'storage/uploads');
+  const then = new Date(Date.now() - 2 * 3_600_000);
+  for (const name of filesBelow(folder)) if (name.endsWith('.tmp')) utimesSync(join(folder, name), then, then);
 }
 
 /** The files below a folder that a process has open. */
