@@ -17,6 +17,7 @@ import type { Clock } from './kit/clock.ts';
 import { FAILPOINTS, type Failpoint } from './kit/failpoint.ts';
 import type { Log, Metrics } from './kit/log.ts';
 import { openLocal } from './local/open.ts';
+import { sweepUploads } from './maintenance/expire.ts';
 import { maintenance } from './maintenance/jobs.ts';
 import { MIGRATIONS } from './migrations.ts';
 import { FaultError } from './oci/error.ts';
@@ -114,6 +115,7 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
   });
   wrapped = await stack(local, { access, tracing }, features);
   if (keepsHouse) {
+    await sweepUploads({ database, storage, log });
     const upkeep = maintenance({ storage, database, clock, log, metrics, tickMilliseconds: config.gc.tick });
     jobs = startJobs({ database, givers: [upkeep, ...features], clock, log, metrics });
   }
