@@ -64,10 +64,26 @@ test('what is missing or wrong in a row is corrupt', async () => {
     refused({ ...row, type: 'toString' });
     for (const payload of ['', '{', 'null', '[]', '1', '{}']) refused({ ...row, payload });
     const whole = JSON.parse(row.payload) as Record<string, unknown>;
-    for (const name of ['repository', 'actor', 'request', 'manifest', 'tags', 'to', 'blob', 'source']) {
+    for (const name of [
+      'repository',
+      'actor',
+      'request',
+      'manifest',
+      'tags',
+      'to',
+      'blob',
+      'source',
+      'from',
+      'tag',
+      'subject',
+    ]) {
       if (!(name in whole)) continue;
       const { [name]: _, ...rest } = whole;
-      refused({ ...row, payload: JSON.stringify(rest) });
+      const mayLack =
+        name === 'subject' ||
+        (name === 'from' && event.type === 'tag.moved') ||
+        (name === 'tag' && event.type === 'manifest.pulled');
+      if (!mayLack) refused({ ...row, payload: JSON.stringify(rest) });
       for (const bad of [7, 'UPPER:case', { digest: 'sha256:x' }, [1]]) {
         if (name === 'actor' && typeof bad === 'string') continue;
         refused({ ...row, payload: JSON.stringify({ ...whole, [name]: bad }) });

@@ -217,6 +217,24 @@ export function workerContract(on: OnDatabase): void {
   );
 
   test(
+    'a start while a scheduled job runs elsewhere makes no second one',
+    on(async (database, start) => {
+      const go = gate();
+      const work = job('tick', async () => go.opened, { everyMilliseconds: 3_600_000 });
+      start(one(work));
+      await until(async () => (await rowsOf(database))[0]?.state === 'running');
+      const second = start(one(work));
+      await second.idle();
+      assert.deepEqual(
+        (await rowsOf(database)).map(({ state }) => state),
+        ['running'],
+      );
+      go.open();
+      await until(async () => (await rowsOf(database))[0]?.state === 'waiting');
+    }),
+  );
+
+  test(
     'a schedule stays over restarts, and a shorter interval counts',
     on(async (database, start) => {
       let runs = 0;

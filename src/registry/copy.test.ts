@@ -30,6 +30,7 @@ const plain: CopyOptions = { referrers: false, concurrency: 3 };
 
 /** Counts the pushes of blobs, and how many ran at once. */
 class Counting extends Passthrough {
+  attempts = 0;
   blobs = 0;
   most = 0;
   failAfter = Number.POSITIVE_INFINITY;
@@ -37,6 +38,7 @@ class Counting extends Passthrough {
   #now = 0;
 
   override async pushBlob(...args: Parameters<Store['pushBlob']>) {
+    this.attempts++;
     if (this.blobs >= this.failAfter) throw new RegistryError('UNAVAILABLE', 'planted');
     this.blobs++;
     this.most = Math.max(this.most, ++this.#now);
@@ -140,12 +142,13 @@ describe('copy', () => {
         to,
         { repository: a, reference: { tag: tag('v1') } },
         { repository: b, tags: [tag('v1')] },
-        plain,
+        { ...plain, concurrency: 1 },
       );
     await refused(run(), 'UNAVAILABLE');
     const { blobs } = to;
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(to.blobs, blobs);
+    assert.equal(to.attempts, 5);
     await refused(to.resolveManifest(ann, b, { tag: tag('v1') }), 'MANIFEST_UNKNOWN');
     to.failAfter = Number.POSITIVE_INFINITY;
     assert.equal((await run()).digest, root.digest);

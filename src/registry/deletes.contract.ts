@@ -186,6 +186,8 @@ export function deleteContract(open: OpenForTest): void {
         await store.purge(ann, a, { digest: one.digest });
         await refused(store.restore(ann, a, { digest: one.digest }), 'MANIFEST_UNKNOWN');
         await refused(store.restore(ann, a, { tag: tag('v1') }), 'MANIFEST_UNKNOWN');
+        await pushImage(store, ann, a, 'one');
+        await refused(store.restore(ann, a, { tag: tag('v1') }), 'MANIFEST_UNKNOWN');
         await store.deleteTag(ann, a, tag('v2'));
         await store.purge(ann, a, { tag: tag('v2') });
         await refused(store.restore(ann, a, { tag: tag('v2') }), 'MANIFEST_UNKNOWN');

@@ -191,6 +191,7 @@ describe('select', () => {
     const sample = blob('x');
     await pushBlob(store, ann, a, sample);
     await refused(stores[1].resolveBlob(ann, a, sample.digest), 'BLOB_UNKNOWN');
+    await pushBlob(stores[1], ann, a, sample); // a leftover in the wrong store
     assert.equal(await store.mountBlob(ann, b, sample.digest, a), undefined);
     assert.ok((await store.mountBlob(ann, repo('team/two'), sample.digest, a)) !== undefined);
     await refused(store.uploadStatus(ann, b, (await store.startUpload(ann, a)).id as UploadId), 'BLOB_UPLOAD_UNKNOWN');
