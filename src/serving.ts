@@ -96,7 +96,7 @@ export async function openServing(
     headerCount: LIMITS.headerCount.value,
   };
   const observe = observer({ metrics, clock, peerOf, accessLog });
-  const main = openListener({
+  const main = await openListener({
     protocol: { handler: handler as RawHandler, clientErrorAnswer, connectAnswer },
     routes: new Map([
       ...probes,
@@ -123,7 +123,7 @@ export async function openServing(
   // With several processes one listener has one port: the members share it, and each answers for all.
   if (own !== undefined) {
     const routes = new Map([...probes, ['/metrics', metricsRoute({ text, token })] as const]);
-    const listener = openListener({ routes, limits, log });
+    const listener = await openListener({ routes, limits, log });
     await listener.listen(own);
     listeners.push(listener);
   }

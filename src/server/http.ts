@@ -10,7 +10,7 @@ import { after, every } from '../kit/clock.ts';
 import type { Log } from '../kit/log.ts';
 import { pathOf, problem, type RawHandler } from './answer.ts';
 import { addressList, isListed, plainAddress } from './forwarded.ts';
-import { openTls, type TlsFiles, type TlsLimits } from './tls.ts';
+import type { TlsFiles, TlsLimits, TlsServer } from './tls.ts';
 
 /** What the protocol gives the listener. */
 export interface ProtocolFace {
@@ -65,8 +65,8 @@ export function isProtocol(url: string | undefined): boolean {
   return url !== undefined && (url === '/v2' || url.startsWith('/v2/') || url.startsWith('/v2?'));
 }
 
-/** Makes a listener, not yet listening. */
-export function openListener(parts: ListenerParts): Listener {
+/** Makes a listener, not yet listening. Rejects where the TLS files cannot be used. */
+export async function openListener(parts: ListenerParts): Promise<Listener> {
   const { protocol, limits, log } = parts;
   const underWay = new Set<ServerResponse>();
   let requests = 0;
@@ -100,7 +100,9 @@ export function openListener(parts: ListenerParts): Listener {
     else problem(request, response, 404, 'There is nothing here. The registry is under /v2/.');
   };
 
-  const tls = parts.tls === undefined ? undefined : openTls(parts.tls, limits, log);
+  // node:http2 and node:tls are a third of a plain start: only where they are wanted.
+  const tls: TlsServer | undefined =
+    parts.tls === undefined ? undefined : (await import('./tls.ts')).openTls(parts.tls, limits, log);
   const server: Server | Http2SecureServer =
     tls?.server ??
     createServer({

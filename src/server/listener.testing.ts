@@ -34,7 +34,7 @@ export const echo: RawHandler = (asked, response) => {
 export async function started(
   parts: Partial<ListenerParts> = {},
 ): Promise<{ readonly listener: Listener; readonly port: number }> {
-  const listener = openListener({
+  const listener = await openListener({
     protocol: {
       handler: echo,
       clientErrorAnswer: (error) => `HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n${error.code}`,

@@ -1,0 +1,71 @@
+/** Starts one of several processes over one data folder: the primary, or a member of it. */
+import { type Base, databaseOptions, openCore, storageSettings } from './compose.ts';
+import { joinSqlite, openSqlite } from './database/open.ts';
+import { adminCommands, keepHouse, notReadyMilliseconds, type Running, reloadInto, running, urlOf } from './running.ts';
+import { serveAdmin } from './server/admin.ts';
+import { isMember, joinPrimary, startMembers } from './server/cluster.ts';
+import { stopper } from './server/stop.ts';
+import { openServing } from './serving.ts';
+import { openStorage } from './storage/open.ts';
+
+/** Which of the two this is, is known by who started it. */
+export function startSeveral(base: Base): Promise<Running> {
+  return isMember() ? startMember(base) : startPrimary(base);
+}
+
+/** The process that owns the folder of several: the writer, the jobs, the admin socket. */
+async function startPrimary(base: Base): Promise<Running> {
+  const { config, log, clock, metrics } = base;
+  const database = await openSqlite(databaseOptions(base));
+  const storage = await openStorage(storageSettings(base), base);
+  const core = await openCore(base, { database, storage, keepsHouse: true });
+  const admin = await serveAdmin(base.data, adminCommands(core.access), log);
+  const maintenance = keepHouse(base, core.access);
+  const members = startMembers({
+    count: config.server.processes,
+    serve: (channel) => database.serve(channel),
+    own: () => metrics.snapshot(),
+    clock,
+    log,
+  });
+  const port = await members.ready;
+  const waits = notReadyMilliseconds(base) + config.server.drainSeconds * 1000;
+  const stopping = stopper({
+    notReadyMilliseconds: 0,
+    drainMilliseconds: waits + 5_000,
+    notReady: () => undefined,
+    drain: (milliseconds) => members.stop(milliseconds),
+    close: [admin, maintenance, core.close],
+    clock,
+    log,
+  });
+  return {
+    url: urlOf(config, port),
+    anonymousMode: core.access.anonymousMode,
+    reload: async () => {
+      await reloadInto(base, core.access);
+      members.reload();
+    },
+    stop: stopping.stop,
+  };
+}
+
+/** A serving process of several. */
+async function startMember(base: Base): Promise<Running> {
+  const asked: { running?: Running } = {};
+  const membership = joinPrimary({
+    stop: () => {
+      if (asked.running === undefined) process.exit(0);
+      void asked.running.stop().then((well) => process.exit(well ? 0 : 1));
+    },
+    reload: () => void asked.running?.reload(),
+    own: () => base.metrics.snapshot(),
+  });
+  const database = await joinSqlite(databaseOptions(base), membership.channel);
+  const storage = await openStorage(storageSettings(base), base);
+  const core = await openCore(base, { database, storage, keepsHouse: false });
+  const serving = await openServing(base, core, membership);
+  membership.ready(serving.port);
+  asked.running = running(base, core, serving, []);
+  return asked.running;
+}
