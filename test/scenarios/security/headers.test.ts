@@ -124,6 +124,31 @@ describe('text in headers, numbers in queries', { concurrency: true }, () => {
     expectError(await ask(server, 'PUT', '/v2/headers/manifests/type', { body: mediaType }), 400, 'MANIFEST_INVALID');
   });
 
+  it('T59 a filter comes back in Link percent-encoded, whatever it is made of', async () => {
+    await pushBlob(server, 'headers', EMPTY_CONFIG);
+    const artifactType = 'application/x; a="b>c", <d>; rel="first" \u00fc&n=1#';
+    for (let i = 0; i < 4; i += 1) {
+      const annotations = { i: `${i}${'x'.repeat(1_500_000)}` };
+      const text = imageManifest(EMPTY_CONFIG, [], { subject: image.descriptor, artifactType, annotations });
+      expectStatus(await putManifest(server, 'headers', digestOf(text), text), 201);
+    }
+    const found = new Set<string>();
+    let path: string | undefined =
+      `/v2/headers/referrers/${image.digest}?artifactType=${encodeURIComponent(artifactType)}`;
+    let pages = 0;
+    for (; path !== undefined; pages += 1) {
+      const page: Answer = await get(server, path);
+      expectStatus(page, 200);
+      clean(page, 'a page of referrers');
+      assert.equal(page.header('oci-filters-applied'), 'artifactType');
+      for (const entry of page.json().manifests) found.add(entry.digest);
+      path = nextOf(page);
+      assert.ok(pages < 10);
+    }
+    assert.ok(pages > 1);
+    assert.equal(found.size, 4);
+  });
+
   it('T59 raw control characters in the request line or a header end the request', async () => {
     for (const target of [
       '/v2/headers/tags/list?last=\r\nX-Injected: 1',

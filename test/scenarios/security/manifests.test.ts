@@ -149,14 +149,21 @@ describe('manifests', { concurrency: true }, () => {
   });
 
   it('T15 JSON nested 100,000 deep is 400, and the server goes on', async () => {
+    await pushBlob(server, 't15', EMPTY_CONFIG);
+    const good = imageManifest(EMPTY_CONFIG, []);
     for (const [open_, close] of [
       ['[', ']'],
       ['{"a":', '}'],
     ] as const) {
-      const text = `{"schemaVersion":2,"mediaType":"${OCI_MANIFEST}","x":${open_.repeat(100_000)}1${close.repeat(100_000)}}`;
-      expectError(await putManifest(server, 't15', 'deep', text), 400, 'MANIFEST_INVALID');
-      expectError(await putManifest(server, 't15', 'deep', text.slice(0, 300_000)), 400, 'MANIFEST_INVALID');
+      const nested = (depth: number): string =>
+        good.replace('{', `{"x":${open_.repeat(depth)}1${close.repeat(depth)},`);
+      expectStatus(await putManifest(server, 't15', 'shallow', nested(100)), 201);
+      for (const depth of [129, 1000, 100_000]) {
+        expectError(await putManifest(server, 't15', 'deep', nested(depth)), 400, 'MANIFEST_INVALID');
+      }
+      expectError(await putManifest(server, 't15', 'deep', nested(100_000).slice(0, 300_000)), 400, 'MANIFEST_INVALID');
     }
+    expectError(await get(server, '/v2/t15/manifests/deep'), 404, 'MANIFEST_UNKNOWN');
     expectStatus(await get(server, '/v2/'), 200);
   });
 
