@@ -90,6 +90,7 @@ describe('supply chain and schemas', { concurrency: true }, () => {
     await pushBlob(server, 'alice/t74', EMPTY_CONFIG, headers);
     const good = imageManifest(EMPTY_CONFIG, []);
     const bad = JSON.stringify({ ...JSON.parse(good), layers: [{ digest: '../../x' }] });
+    const bare = imageManifest(EMPTY_CONFIG, [], { mediaType: undefined });
     for (const type of [
       ...ODD_TYPES,
       OCI_MANIFEST,
@@ -108,6 +109,13 @@ describe('supply chain and schemas', { concurrency: true }, () => {
         body: good,
       });
       assert.ok([201, 400].includes(other.status), `${type}: ${other.status}`);
+      // Nothing but the header says what this one is.
+      const untyped = await ask(server, 'PUT', '/v2/alice/t74/manifests/untyped', {
+        headers: { ...headers, ...typed } as Record<string, string>,
+        body: bare,
+      });
+      const plain = (type ?? '').split(';', 1)[0]!.trim().toLowerCase() === OCI_MANIFEST;
+      assert.equal(untyped.status, plain ? 201 : 400, `${type}: ${untyped.status}`);
       if (other.status === 201)
         assert.equal((await get(server, '/v2/alice/t74/manifests/good', headers)).header('content-type'), OCI_MANIFEST);
     }
