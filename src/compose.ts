@@ -61,6 +61,8 @@ export interface Core {
   readonly forJobs: Store;
   readonly access: AccessRoom;
   readonly tracing: Tracing | undefined;
+  /** Starts the jobs: in one process of a data folder, once it serves. */
+  readonly startJobs: () => void;
   /** Ends jobs, closes store, storage and database, in this order. */
   readonly close: () => Promise<void>;
 }
@@ -69,7 +71,7 @@ export interface Core {
 export interface CoreParts {
   readonly database: Database;
   readonly storage: BlobStorage;
-  /** Whether this process moves the tick and runs the jobs: exactly one of them does. */
+  /** Whether this process moves the tick: exactly one of them does, the one that runs the jobs. */
   readonly keepsHouse: boolean;
 }
 
@@ -77,22 +79,25 @@ export interface CoreParts {
 export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
   const { config, clock, log, metrics } = base;
   const { database, storage, keepsHouse } = parts;
-  const local = await openLocal({
-    storage,
-    database,
-    clock,
-    log,
-    sparse: config.manifests.sparse,
-    tickMilliseconds: config.gc.tick,
-    movesTick: keepsHouse,
-  });
-  const access = await accessFrom(config.access, {
-    database,
-    loopback: isLoopbackHost(config.server.listen.host),
-    log,
-    files: { stamp: fileStamp, read: fileBytes },
-    clock,
-  });
+  // Both wait for threads that start now; side by side they wait once.
+  const [local, access] = await Promise.all([
+    openLocal({
+      storage,
+      database,
+      clock,
+      log,
+      sparse: config.manifests.sparse,
+      tickMilliseconds: config.gc.tick,
+      movesTick: keepsHouse,
+    }),
+    accessFrom(config.access, {
+      database,
+      loopback: isLoopbackHost(config.server.listen.host),
+      log,
+      files: { stamp: fileStamp, read: fileBytes },
+      clock,
+    }),
+  ]);
   const { endpoint, sampleRatio } = config.tracing;
   // Loaded only where it is wanted: 50 MiB that nobody else has to carry.
   const tracing =
@@ -114,11 +119,13 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
     metrics,
   });
   wrapped = await stack(local, { access, tracing }, features);
-  if (keepsHouse) {
-    await sweepUploads({ database, storage, log });
+  // Before anyone is served: afterwards there are files of uploads that have no row yet.
+  if (keepsHouse) await sweepUploads({ database, storage, log });
+  const openJobs = (): void => {
+    if (jobs !== undefined) return;
     const upkeep = maintenance({ storage, database, clock, log, metrics, tickMilliseconds: config.gc.tick });
     jobs = startJobs({ database, givers: [upkeep, ...features], clock, log, metrics });
-  }
+  };
   const close = async (): Promise<void> => {
     await jobs?.stop();
     await access.close();
@@ -127,7 +134,7 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
     await database.close();
     await tracing?.close();
   };
-  return { database, storage, ...wrapped, access, tracing, close };
+  return { database, storage, ...wrapped, access, tracing, startJobs: openJobs, close };
 }
 
 /** The store for requests and the one for jobs. */

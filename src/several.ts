@@ -21,6 +21,7 @@ async function startPrimary(base: Base): Promise<Running> {
   const core = await openCore(base, { database, storage, keepsHouse: true });
   const admin = await serveAdmin(base.data, adminCommands(core.access), log);
   const maintenance = keepHouse(base, core.access);
+  core.startJobs();
   const members = startMembers({
     count: config.server.processes,
     serve: (channel) => database.serve(channel),

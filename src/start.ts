@@ -25,11 +25,14 @@ export async function start(options: StartOptions): Promise<Running> {
 
 /** One process that does everything: what a laptop and most servers run. */
 async function startAlone(base: Base): Promise<Running> {
-  const database = await openSqlite(databaseOptions(base));
-  const storage = await openStorage(storageSettings(base), base);
+  const [database, storage] = await Promise.all([
+    openSqlite(databaseOptions(base)),
+    openStorage(storageSettings(base), base),
+  ]);
   const core = await openCore(base, { database, storage, keepsHouse: true });
-  const admin = await serveAdmin(base.data, adminCommands(core.access), base.log);
   const serving = await openServing(base, core, { snapshots: undefined });
+  const admin = await serveAdmin(base.data, adminCommands(core.access), base.log);
+  core.startJobs();
   const maintenance = keepHouse(base, core.access);
   return running(base, core, serving, [admin, maintenance]);
 }
