@@ -28,6 +28,14 @@ export function blobOf(size: number, name: string): Blob {
   return { digest: `sha256:${hash.copy().update(tail).digest('hex')}`, size, parts: [body, tail] };
 }
 
+/** What clients accept of a manifest; Distribution gives an OCI manifest only to who names its type. */
+export const ACCEPT = [
+  'application/vnd.oci.image.manifest.v1+json',
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.docker.distribution.manifest.v2+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+].join(', ');
+
 /** A manifest as it is pushed. */
 export interface Manifest {
   readonly digest: string;

@@ -110,7 +110,7 @@ export function markdown({ at, notes, measured }: Results): string {
     ...others.map((peer) => shown(line.values[peer])),
   ]);
   const rounds = measured.flatMap(({ row, peer, rounds: taken, errors }) => [
-    ...row.figures.map((figure) => [
+    ...(taken.length === 0 ? [] : row.figures).map((figure) => [
       `${row.id} ${figure.key} [${figure.unit}]`,
       TITLE[peer],
       taken.map((values) => shown(values[figure.key])).join('  '),

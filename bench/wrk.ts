@@ -1,5 +1,6 @@
 /** Small GETs by wrk. Where it is not there, by the bare-socket load of load/requests.ts. */
 import { execFile } from 'node:child_process';
+import { ACCEPT } from './bytes.ts';
 import { cpuSeconds } from './cpu.ts';
 import { type Driven, drive } from './drive.ts';
 import { remember } from './processes.ts';
@@ -30,7 +31,7 @@ export async function getSmall(small: Small, tools: Tools): Promise<Driven> {
     const bearer = token === undefined ? {} : { token };
     return drive({ kind: 'requests', method: 'GET', url, path, connections, seconds, ...bearer }, pid);
   }
-  const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--latency', '--timeout', '10s'];
+  const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--latency', '--timeout', '10s', '-H', `Accept: ${ACCEPT}`];
   if (token !== undefined) args.push('-H', `Authorization: Bearer ${token}`);
   const before = cpuSeconds(pid);
   const output = await new Promise<string>((done, fail) => {

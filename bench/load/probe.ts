@@ -1,5 +1,6 @@
 /** Paced GETs beside other load: what a puller feels. Sent on time whether or not the one before is answered. */
 import { setPriority } from 'node:os';
+import { ACCEPT } from '../bytes.ts';
 import { openClient } from '../client.ts';
 import { percentile } from '../stats.ts';
 import type { ProbeTask, Work } from './task.ts';
@@ -31,7 +32,7 @@ export function prepareProbe(task: ProbeTask): Work {
           waiting++;
           const from = performance.now();
           client
-            .ask('GET', task.path)
+            .ask('GET', task.path, { headers: { accept: ACCEPT } })
             .then(() => latencies.push(performance.now() - from))
             .catch(() => errors++)
             .finally(() => waiting--);

@@ -3,7 +3,7 @@
  * would measure. Understands exactly what it needs: one answer at a time, with a Content-Length or without a body.
  */
 import { connect, type Socket } from 'node:net';
-import { tagOf } from '../bytes.ts';
+import { ACCEPT, tagOf } from '../bytes.ts';
 import { percentile } from '../stats.ts';
 import type { RequestsTask, Work } from './task.ts';
 
@@ -13,7 +13,7 @@ export function prepareRequests(task: RequestsTask): Work {
   const { hostname, port, host } = new URL(task.url);
   const before = `${task.method} ${task.path}`;
   const authorization = task.token === undefined ? '' : `authorization: Bearer ${task.token}\r\n`;
-  const after = ` HTTP/1.1\r\nhost: ${host}\r\naccept: */*\r\n${authorization}\r\n`;
+  const after = ` HTTP/1.1\r\nhost: ${host}\r\naccept: ${ACCEPT}\r\n${authorization}\r\n`;
   const fixed = Buffer.from(before + after);
   let seed = 1;
   const nextRequest = (): Buffer | string => {

@@ -1,5 +1,5 @@
 /** Small reads over 16 connections: manifests by tag, anonymous and with a verified token, and 4 KiB blobs. */
-import { blobOf, imageOf } from '../bytes.ts';
+import { ACCEPT, blobOf, imageOf } from '../bytes.ts';
 import { openClient, pushBlob, pushManifest } from '../client.ts';
 import type { Driven } from '../drive.ts';
 import { SECURED_REPOSITORY, startBare, startPeers } from '../peers.ts';
@@ -31,7 +31,7 @@ async function answersOf(peer: Peer): Promise<object> {
   try {
     const answers: Record<string, object> = {};
     for (const path of [MANIFEST, SMALL_BLOB]) {
-      const { headers, body } = await client.ask('GET', path);
+      const { headers, body } = await client.ask('GET', path, { headers: { accept: ACCEPT } });
       const { date, connection, 'keep-alive': keepAlive, ...kept } = headers;
       answers[path] = { headers: kept, body: body.toString('base64') };
     }
