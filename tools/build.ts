@@ -3,7 +3,7 @@
  * cache. A running server keeps working through a build: its chunks carry their hash in the name and stay a day.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
@@ -13,8 +13,8 @@ const root = dirname(import.meta.dirname);
 const out = join(root, 'dist');
 const keepMilliseconds = 24 * 3600 * 1000;
 
-/** The program, and one entry for each thread it starts. */
-const entries = ['main', 'writer', 'reader', 'passwords'].filter((name) => existsSync(join(root, 'src', `${name}.ts`)));
+/** The entries of the threads that the program starts. */
+const threads = ['writer', 'reader', 'passwords'];
 
 /** What all bundles share. */
 const common = {
@@ -43,14 +43,19 @@ const common = {
 const withoutLazyParts: Plugin = {
   name: 'builtins without lazy parts',
   setup: (setup) => {
-    setup.onResolve({ filter: /^(node:)?(http|crypto|util|events)$/ }, ({ path, kind }) =>
-      kind === 'import-statement' ? { path: path.replace('node:', ''), namespace: 'builtin' } : undefined,
+    setup.onResolve(
+      { filter: /^(node:)?(http|crypto|util|events|fs|stream|process|module|timers)$/ },
+      ({ path, kind }) =>
+        kind === 'import-statement' ? { path: path.replace('node:', ''), namespace: 'builtin' } : undefined,
     );
     setup.onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => {
       const whole = process.getBuiltinModule(`node:${path}`) as unknown as object;
       const names = Object.entries(Object.getOwnPropertyDescriptors(whole))
         .filter(
-          ([name, property]) => property.get === undefined && /^[A-Za-z_$][\w$]*$/.test(name) && name !== 'default',
+          ([name, property]) =>
+            (property.get === undefined || name === 'promises') &&
+            /^[A-Za-z_$][\w$]*$/.test(name) &&
+            name !== 'default',
         )
         .map(([name]) => name);
       return {
@@ -99,20 +104,25 @@ await build({
   format: 'cjs',
   outExtension: { '.js': '.cjs' },
 });
-const { metafile } = await build({
+const modules = {
   ...common,
   plugins: [withoutLazyParts, queryBuilderWhenUsed],
-  entryPoints: entries.map((name) => `src/${name}.ts`),
-  splitting: true,
   format: 'esm',
-  // Beside the entries, where a thread's entry is looked for.
-  chunkNames: 'chunk-[hash]',
-  metafile: true,
   define: { LONGSHORE_DEFAULTS: JSON.stringify(defaults) },
   // CommonJS packages ask for Node's own modules with require.
   banner: {
     js: "import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);",
   },
+} satisfies BuildOptions;
+// A file for each thread: what they would share with the program would fall into many small files, and each costs.
+await build({ ...modules, entryPoints: threads.map((name) => `src/${name}.ts`) });
+const { metafile } = await build({
+  ...modules,
+  entryPoints: ['src/main.ts'],
+  splitting: true,
+  // Beside the entries, where a thread's entry is looked for.
+  chunkNames: 'chunk-[hash]',
+  metafile: true,
 });
 removeOldChunks(metafile);
 await warmCompileCache();
@@ -132,7 +142,11 @@ async function warmCompileCache(): Promise<void> {
   rmSync(cache, { recursive: true, force: true });
   const data = mkdtempSync(join(tmpdir(), 'longshore-warm-'));
   const child = spawn(join(root, 'bin', 'longshore'), ['serve', '--listen', '127.0.0.1:0', '--data', data], {
-    env: { ...process.env, NODE_COMPILE_CACHE: cache },
+    // As it starts without any configuration.
+    env: {
+      ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LONGSHORE_'))),
+      NODE_COMPILE_CACHE: cache,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
