@@ -62,16 +62,19 @@ describe('slow and many', { concurrency: 1 }, () => {
         await pause(250);
       }
     })();
-    for (let i = 0; i < 20; i += 1) {
-      expectStatus(await get(server, '/v2/'), 200);
-      await pushBlob(server, 't65/honest', bytesOf(50_000));
-      await pause(100);
+    try {
+      for (let i = 0; i < 20; i += 1) {
+        expectStatus(await get(server, '/v2/'), 200);
+        await pushBlob(server, 't65/honest', bytesOf(50_000));
+        await pause(100);
+      }
+      const first = await headers[0]!.answer();
+      expectError(first, 408, 'UNAVAILABLE');
+      await Promise.all([...headers, ...bodies].map((wire) => wire.ended()));
+    } finally {
+      trickling = false;
+      await trickle;
     }
-    const first = await headers[0]!.answer();
-    expectError(first, 408, 'UNAVAILABLE');
-    await Promise.all([...headers, ...bodies].map((wire) => wire.ended()));
-    trickling = false;
-    await trickle;
     for (const wire of readers) wire.socket.resume();
     await Promise.all(readers.map((wire) => wire.ended()));
     const cut = readers.filter((wire) => wire.rest().length < large.length);

@@ -68,7 +68,8 @@ describe('patterns', () => {
         assert.equal(matchesGlob(pattern, name), false);
       }
     }
-    assert.equal(matchesGlob('*'.repeat(65_536), 'a'.repeat(255)), true);
+    assert.equal(matchesGlob('*'.repeat(1024), 'a'.repeat(255)), true);
+    assert.equal(matchesGlob(`${'**a'.repeat(200)}**`, 'a'.repeat(255)), true);
   });
 
   it('T70 no regular expression is made of what somebody wrote', () => {
