@@ -3,6 +3,7 @@ import { ACCESS_COMMANDS } from './access/commands/list.ts';
 import type { CommandList } from './database/database.ts';
 import { JOB_COMMANDS } from './jobs/commands/list.ts';
 import { LOCAL_COMMANDS } from './local/commands/list.ts';
+import { GC_COMMANDS } from './maintenance/commands/gc-list.ts';
 
 /** All commands. */
-export const COMMANDS: CommandList = [...ACCESS_COMMANDS, ...LOCAL_COMMANDS, ...JOB_COMMANDS];
+export const COMMANDS: CommandList = [...ACCESS_COMMANDS, ...LOCAL_COMMANDS, ...JOB_COMMANDS, ...GC_COMMANDS];
