@@ -1,32 +1,51 @@
-/** What command-line tools do on a data folder while no server has it. */
+/**
+ * What the command line does on a data folder: through the admin socket of the server that has it, else on the folder
+ * itself, which is taken for as long as it lasts.
+ */
 import { resolve } from 'node:path';
-import { type AccountInfo, addAccount, listAccounts, setDisabled, setPassword } from './access/accounts.ts';
-import { databaseOptions } from './compose.ts';
+import type { AccountInfo } from './access/accounts.ts';
 import type { Configuration } from './configuration.ts';
-import { openSqlite } from './database/open.ts';
 import { systemClock } from './kit/clock.ts';
 import { noMetrics, silentLog } from './kit/log.ts';
+import { askAdmin } from './server/admin.ts';
 
-/** The commands that the admin socket of a running server has too, by the same names. */
+/** The commands, by the names that the admin socket knows; what each takes and gives. */
 export interface DataCommands {
-  addUser(name: string, password: string): Promise<void>;
-  setPassword(name: string, password: string): Promise<void>;
-  setDisabled(name: string, disabled: boolean): Promise<void>;
-  listUsers(after?: string): Promise<readonly AccountInfo[]>;
+  'user.add': (args: { readonly name: string; readonly password: string }) => Promise<void>;
+  'user.passwd': (args: { readonly name: string; readonly password: string }) => Promise<void>;
+  'user.disable': (args: { readonly name: string }) => Promise<void>;
+  'user.enable': (args: { readonly name: string }) => Promise<void>;
+  /** A page of at most 1,000 in byte order of names; `after` is exclusive. */
+  'user.list': (args: { readonly after?: string }) => Promise<readonly AccountInfo[]>;
 }
 
-/** Takes the data folder, works, and gives it back. FaultError where a server has it. */
-export async function onData<T>(config: Configuration, work: (commands: DataCommands) => Promise<T>): Promise<T> {
+/** Runs one command. Throws what a person may read: the server's refusal, or FaultError where the folder is not to be had. */
+export async function onData<Name extends keyof DataCommands>(
+  config: Configuration,
+  name: Name,
+  args: Parameters<DataCommands[Name]>[0],
+): Promise<Awaited<ReturnType<DataCommands[Name]>>> {
+  type Result = Awaited<ReturnType<DataCommands[Name]>>;
+  const data = resolve(config.data);
+  const asked = await askAdmin(data, name, args);
+  if (asked !== undefined) return asked.result as Result;
+  const [accounts, { databaseOptions }, { openSqlite }] = await Promise.all([
+    import('./access/accounts.ts'),
+    import('./compose.ts'),
+    import('./database/open.ts'),
+  ]);
   const database = await openSqlite(
-    databaseOptions({ config, data: resolve(config.data), clock: systemClock, log: silentLog, metrics: noMetrics }),
+    databaseOptions({ config, data, clock: systemClock, log: silentLog, metrics: noMetrics }),
   );
+  const commands: DataCommands = {
+    'user.add': (account) => accounts.addAccount(database, account),
+    'user.passwd': (account) => accounts.setPassword(database, account.name, account.password),
+    'user.disable': (account) => accounts.setDisabled(database, account.name, true),
+    'user.enable': (account) => accounts.setDisabled(database, account.name, false),
+    'user.list': (page) => accounts.listAccounts(database, page),
+  };
   try {
-    return await work({
-      addUser: (name, password) => addAccount(database, { name, password }),
-      setPassword: (name, password) => setPassword(database, name, password),
-      setDisabled: (name, disabled) => setDisabled(database, name, disabled),
-      listUsers: (after) => listAccounts(database, after === undefined ? {} : { after }),
-    });
+    return (await commands[name](args as never)) as Result;
   } finally {
     await database.close();
   }

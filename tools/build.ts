@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
 import { loadConfiguration } from '../src/configuration.ts';
+import { VERSION } from '../src/version.ts';
 
 const root = dirname(import.meta.dirname);
 const out = join(root, 'dist');
@@ -108,7 +109,7 @@ const modules = {
   ...common,
   plugins: [withoutLazyParts, queryBuilderWhenUsed],
   format: 'esm',
-  define: { LONGSHORE_DEFAULTS: JSON.stringify(defaults) },
+  define: { LONGSHORE_DEFAULTS: JSON.stringify(defaults), LONGSHORE_VERSION: JSON.stringify(VERSION) },
   // CommonJS packages ask for Node's own modules with require.
   banner: {
     js: "import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);",

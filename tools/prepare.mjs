@@ -37,7 +37,14 @@ function install() {
   }
   // What is installed for development stays so, otherwise `npm start` would undo it.
   const full = mode === 'dev' || stamp?.mode === 'dev' || found === 'dev';
-  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', ...(full ? [] : ['--omit=dev'])];
+  const args = [
+    'ci',
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+    ...(full ? [] : ['--omit=dev']),
+  ];
   say(`installing packages (npm ${args.slice(0, 2).join(' ')}${full ? '' : ' --omit=dev'}) …`);
   run(process.platform === 'win32' ? 'npm.cmd' : 'npm', args, 'The packages could not be installed; see above.');
   if (!hasNode()) {

@@ -2,34 +2,12 @@
  * `longshore user …`: through the admin socket where a server has the data folder, else
  * on the folder itself.
  */
-import { resolve } from 'node:path';
-import type { Configuration } from '../configuration.ts';
-import type { DataCommands } from '../on-data.ts';
-import { askAdmin } from '../server/admin.ts';
+import { type DataCommands, onData } from '../on-data.ts';
 import type { Given } from './command-line.ts';
 import { readPassword } from './password.ts';
 import { configurationOf } from './settings.ts';
 
-interface User {
-  readonly name: string;
-  readonly disabled: boolean;
-  readonly createdAt: number;
-}
-
 const PAGE = 1_000;
-
-/** Asks the running server, or does it on the folder. */
-async function either<T>(
-  config: Configuration,
-  command: string,
-  args: unknown,
-  work: (commands: DataCommands) => Promise<T>,
-): Promise<T> {
-  const asked = await askAdmin(resolve(config.data), command, args);
-  if (asked !== undefined) return asked.result as T;
-  const { onData } = await import('../on-data.ts');
-  return onData(config, work);
-}
 
 function say(line: string): number {
   process.stdout.write(`${line}\n`);
@@ -41,7 +19,7 @@ export async function addUser(given: Given): Promise<number> {
   const { config } = await configurationOf(given);
   const name = given.positionals[0]!;
   const password = await readPassword(true);
-  await either(config, 'user.add', { name, password }, (commands) => commands.addUser(name, password));
+  await onData(config, 'user.add', { name, password });
   return say(`User ${name} may log in now.`);
 }
 
@@ -50,7 +28,7 @@ export async function changePassword(given: Given): Promise<number> {
   const { config } = await configurationOf(given);
   const name = given.positionals[0]!;
   const password = await readPassword(true);
-  await either(config, 'user.passwd', { name, password }, (commands) => commands.setPassword(name, password));
+  await onData(config, 'user.passwd', { name, password });
   return say(`The password of ${name} was changed; every session of before has ended.`);
 }
 
@@ -58,20 +36,17 @@ export async function changePassword(given: Given): Promise<number> {
 export async function switchUser(given: Given, disabled: boolean): Promise<number> {
   const { config } = await configurationOf(given);
   const name = given.positionals[0]!;
-  await either(config, disabled ? 'user.disable' : 'user.enable', { name }, (commands) =>
-    commands.setDisabled(name, disabled),
-  );
+  await onData(config, disabled ? 'user.disable' : 'user.enable', { name });
   return say(`User ${name} is ${disabled ? 'disabled; every session has ended' : 'enabled'}.`);
 }
 
 /** `user list` */
 export async function listUsers(given: Given): Promise<number> {
   const { config } = await configurationOf(given);
-  const users: User[] = [];
+  const users: Awaited<ReturnType<DataCommands['user.list']>>[number][] = [];
   for (;;) {
     const after = users.at(-1)?.name;
-    const args = after === undefined ? {} : { after };
-    const page = await either<readonly User[]>(config, 'user.list', args, (commands) => commands.listUsers(after));
+    const page = await onData(config, 'user.list', after === undefined ? {} : { after });
     users.push(...page);
     if (page.length < PAGE) break;
   }
