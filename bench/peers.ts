@@ -8,7 +8,8 @@ import { openClient } from './client.ts';
 import { end, freePort, launch, untilUp } from './processes.ts';
 import type { Context, Peer, PeerName, Tools } from './types.ts';
 
-const ROOT = resolve(import.meta.dirname, '..');
+/** The checkout. */
+export const ROOT = resolve(import.meta.dirname, '..');
 const LONGSHORE = join(ROOT, 'bin/longshore');
 /** The repository that tokens of this file may pull from. */
 export const SECURED_REPOSITORY = 'bench/small';
@@ -21,6 +22,8 @@ export interface Start {
   readonly tokens?: boolean;
   /** Longshore: settings besides those of every run. */
   readonly config?: object;
+  /** Longshore: by flags alone, as `npm start` does; its access log, on standard output, goes to a file too. */
+  readonly bare?: boolean;
 }
 
 let counter = 0;
@@ -101,6 +104,8 @@ async function run(name: PeerName, at: Place, program: string, args: readonly st
 /** The configuration file and arguments with which Longshore is measured: durability full, the access log to a file. */
 export async function longshoreArguments(context: Context, start: Start = {}) {
   const at = await place(context, 'longshore', start.tls);
+  const flags = ['serve', '--listen', at.host, '--data', at.data];
+  if (start.bare === true) return { at, program: LONGSHORE, args: flags, password: '' };
   const users = join(at.folder, 'htpasswd');
   const password = 'bench-password';
   const access: { anonymous: string; htpasswd?: string; tokens?: object } = { anonymous: 'push' };
@@ -119,8 +124,7 @@ export async function longshoreArguments(context: Context, start: Start = {}) {
   const file = join(at.folder, 'longshore.yaml');
   // YAML reads JSON.
   writeFileSync(file, JSON.stringify(config));
-  const args = ['serve', '--listen', at.host, '--data', at.data, '--config', file];
-  return { at, program: LONGSHORE, args, password };
+  return { at, program: LONGSHORE, args: [...flags, '--config', file], password };
 }
 
 /** The bundle, by `bin/longshore`. */

@@ -14,7 +14,7 @@ import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { fileSystemOf } from './limits.ts';
-import { findTools } from './peers.ts';
+import { findTools, ROOT } from './peers.ts';
 import { endAll } from './processes.ts';
 import { linesOf, markdown, shown } from './report.ts';
 import { footprintGroup } from './rows/footprint.ts';
@@ -64,7 +64,10 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 
 const measured: Measured[] = [];
 const textOf = (error: unknown): string =>
-  (error instanceof Error ? error.message : String(error)).replaceAll(context.folder, 'DIR').slice(0, 1_000);
+  (error instanceof Error ? error.message : String(error))
+    .replaceAll(context.folder, 'DIR')
+    .replaceAll(`${ROOT}/`, '')
+    .slice(0, 1_000);
 
 function recordOf(row: Row, peer: Peer): Measured {
   let record = measured.find((one) => one.row === row && one.peer === peer.name);

@@ -63,7 +63,7 @@ export function prepareImages(task: ImagesTask): Work {
             const image = imageOf(config, layers, name);
             const from = now();
             for (const blob of [...layers, config]) await pushBlob(client, repository, blob);
-            await pushManifest(client, repository, `i${index}`, image);
+            await pushManifest(client, repository, `${task.name}-${index}`, image);
             latencies.push(now() - from);
           }
         } finally {
