@@ -7,7 +7,7 @@ import { startLongshore } from '../../support/server.ts';
 import { temporaryFolder } from '../../support/temp.ts';
 import { type Answer, basic, bearer, expectStatus, get, pushImage, token } from '../support/oci.ts';
 import { addUser, closed, PASSWORDS } from '../support/open.ts';
-import { head, Wire } from '../support/wire.ts';
+import { eventually, head, Wire } from '../support/wire.ts';
 
 const server = await closed();
 const alice = basic('alice', PASSWORDS.alice);
@@ -71,6 +71,13 @@ describe('logins', { concurrency: 1 }, () => {
     expectStatus(await get(server, '/v2/team/app/manifests/v1', jwt), 200);
   });
 
+  /** An answer that is about the credentials: the logins of the tests before may still be in the queue. */
+  const settled = (path: string, headers: Record<string, string>): Promise<Answer> =>
+    eventually('the queue of logins is empty', async () => {
+      const answer = await get(server, path, headers);
+      return answer.status === 429 ? undefined : answer;
+    });
+
   const shape = (answer: Answer): unknown => ({
     status: answer.status,
     headers: answer.rawHeaders.filter(([name]) => name !== 'date' && name !== 'x-request-id'),
@@ -84,9 +91,9 @@ describe('logins', { concurrency: 1 }, () => {
       '/v2/team/app/manifests/v1',
       '/v2/alice/none/tags/list',
     ]) {
-      const known = shape(await get(server, path, basic('alice', 'wrong password')));
+      const known = shape(await settled(path, basic('alice', 'wrong password')));
       for (const name of ['nobody', 'zzz', 'a'.repeat(200), 'Alice', '*', 'admin']) {
-        assert.deepEqual(shape(await get(server, path, basic(name, 'wrong password'))), known, `${name} at ${path}`);
+        assert.deepEqual(shape(await settled(path, basic(name, 'wrong password'))), known, `${name} at ${path}`);
       }
     }
   });
