@@ -30,6 +30,8 @@ export interface CommandContext {
   /** For what is built at run time; slower than `sql`. */
   readonly trx: Transaction<Tables>;
   readonly dialect: 'sqlite' | 'postgres';
+  /** Whether other hosts use it at the same time: then transactions that lock many rows are kept short, and work of others is looked for. */
+  readonly shared: boolean;
   /** Wall milliseconds, once a command: from the clock, on PostgreSQL from the server. For display and retention. */
   readonly now: number;
   /** Time the server was up, in ticks. All that ends in deletion is counted in it. */
@@ -118,6 +120,8 @@ export interface Hot {
 /** A database that is open and migrated. */
 export interface Database {
   readonly dialect: 'sqlite' | 'postgres';
+  /** Whether other hosts use it at the same time: what they do is looked for, and nothing cached is believed. */
+  readonly shared: boolean;
   readonly hot: Hot;
   /** Everything that is not hot: in a reader thread (SQLite) or the pool. */
   readonly read: Pick<Kysely<Tables>, 'selectFrom' | 'with' | 'fn'>;

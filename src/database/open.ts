@@ -89,6 +89,7 @@ function assemble(
   let closing: Promise<void> | undefined;
   return {
     dialect: 'sqlite',
+    shared: false,
     hot: hot.hot,
     read: kyselyOver('sqlite', async (text, values) => ({ rows: await reader.read(text, values) })),
     query,

@@ -7,7 +7,7 @@ import { Dispatch } from './dispatch.ts';
 import type { Job, JobGiver, JobQueue } from './job.ts';
 import { jobQueue } from './queue.ts';
 import { schedule } from './schedule.ts';
-import { Worker } from './worker.ts';
+import { JobWorker } from './worker.ts';
 
 /** What the room is made of. The rest has good defaults; tests change them. */
 export interface JobsOptions {
@@ -53,9 +53,9 @@ function jobsOf(givers: readonly JobGiver[]): readonly Job<any>[] {
 export function startJobs(options: JobsOptions): Jobs {
   const { database, givers, clock, log, metrics } = options;
   const jobs = jobsOf(givers);
-  const pollMilliseconds = options.pollMilliseconds ?? (database.dialect === 'postgres' ? 1_000 : 5_000);
+  const pollMilliseconds = options.pollMilliseconds ?? (database.shared ? 1_000 : 5_000);
   const shared = { database, clock, log, metrics, pollMilliseconds };
-  const worker = new Worker({
+  const worker = new JobWorker({
     ...shared,
     jobs,
     owner: Buffer.from(randomId(12)).toString('base64url'),

@@ -46,7 +46,7 @@ const EXPIRED_EVERY = 5_000;
 const SECONDS = [0.01, 0.1, 1, 10, 60, 600, 3_600];
 
 /** Works from `start` to `stop`. */
-export class Worker {
+export class JobWorker {
   readonly #options: WorkerOptions;
   readonly #jobs: ReadonlyMap<string, Job<unknown>>;
   readonly #wake: Wake;

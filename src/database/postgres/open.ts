@@ -73,6 +73,7 @@ export async function openPostgresParts(parts: PostgresParts): Promise<Database>
   let closing: Promise<void> | undefined;
   return {
     dialect: 'postgres',
+    shared: true,
     hot: hotOn(pool),
     read: kyselyOver('postgres', pool.execute),
     query: { all: pool.statements.all, get: pool.statements.get },

@@ -115,6 +115,7 @@ async function begin(client: PoolClient, ticks: Ticks): Promise<CommandContext> 
       ));
     },
     dialect: 'postgres',
+    shared: true,
     now,
     tick,
     ticks,

@@ -29,6 +29,7 @@ export class Contexts {
         return trx();
       },
       dialect: 'sqlite',
+      shared: false,
       now,
       tick,
       ticks: this.#ticks,
