@@ -13,7 +13,7 @@ import { client } from '../support/client.ts';
 import { choices, runSeed } from '../support/random.ts';
 import { type Longshore, type StartOptions, startLongshore } from '../support/server.ts';
 import { temporaryFolder } from '../support/temp.ts';
-import { advanceClock, ageTemporaryFiles, disagreements, openFiles, uploadsLeft } from './disk.ts';
+import { advanceClock, ageTemporaryFiles, disagreements, hastenJobs, openFiles, uploadsLeft } from './disk.ts';
 import { type Depth, repositoryLedger, verify } from './ledger.ts';
 import { work } from './worker.ts';
 
@@ -39,8 +39,12 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
  * try gets longer, because jobs run every five seconds. */
 const PATIENCE = 1_500;
 const MORE_PATIENCE = 8_000;
+/** How long a round works at full speed, milliseconds; then it goes on slowly until its failpoint is reached. */
+const BUSY = 500;
 /** Those that only a clock which was moved on lets a request reach. */
 const AFTER_JUMP = /^head\.touch\./;
+/** Those that only jobs reach. */
+const IN_JOBS = /^(spill|mirror|expire)\./;
 
 test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leave nothing behind`, async (t) => {
   const seed = runSeed();
@@ -54,18 +58,26 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   const fired = new Map<string, number>();
   const tries = new Map<string, number>();
   let kills = 0;
+  /** Milliseconds. */
+  const spent = { start: 0, compare: 0, work: 0 };
   let startups = 0;
   /** Whether the clock was moved on since every blob was asked for. */
   let jumped = false;
 
-  const start = (failpoint?: StartOptions['failpoint']): Promise<Longshore> => {
+  const start = async (failpoint?: StartOptions['failpoint']): Promise<Longshore> => {
     startups += 1;
-    return startLongshore({ data, config: CONFIG, ...(failpoint === undefined ? {} : { failpoint }) });
+    spent.start -= performance.now();
+    try {
+      return await startLongshore({ data, config: CONFIG, ...(failpoint === undefined ? {} : { failpoint }) });
+    } finally {
+      spent.start += performance.now();
+    }
   };
 
   /** Compares all ledgers with a server that nothing kills but, perhaps, its failpoint. False where it died meanwhile. */
   async function compare(server: Longshore, depth: Depth): Promise<boolean> {
     const http = client(server.url);
+    spent.compare -= performance.now();
     try {
       const found = await Promise.all(ledgers.map((ledger) => verify(ledger, http, random, depth)));
       wrong.push(...found.flat());
@@ -75,6 +87,7 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
       if (!dead) throw error;
       return false;
     } finally {
+      spent.compare += performance.now();
       http.close();
     }
   }
@@ -110,6 +123,10 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
       alive = false;
     });
     const http = client(running.url, {}, WORKERS);
+    const began = performance.now();
+    const pace = async (): Promise<void> => {
+      if (performance.now() - began > BUSY) await sleep(40);
+    };
     const working = ledgers.map((ledger) =>
       work({
         http,
@@ -117,6 +134,7 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
         others: ledgers.filter((other) => other !== ledger),
         random,
         going: () => alive,
+        pace,
         counts,
         wrong,
       }),
@@ -124,9 +142,11 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
     const tried = armed === undefined ? 0 : (tries.get(armed.name) ?? 0);
     if (armed !== undefined) tries.set(armed.name, tried + 1);
     const patience = armed === undefined ? 80 + random.below(350) : tried === 0 ? PATIENCE : MORE_PATIENCE;
+    spent.work -= performance.now();
     const byItself = await Promise.race([running.exited.then(() => true), sleep(patience, false)]);
     await running.kill();
     await Promise.all(working);
+    spent.work += performance.now();
     http.close();
     const exit = await running.exited;
     assert.equal(exit.signal, 'SIGKILL', `the server ended by itself (${exit.code}):\n${running.output()}`);
@@ -146,6 +166,7 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
     const touching = next.filter((each) => AFTER_JUMP.test(each));
     const name =
       number % 4 === 3 ? undefined : random.pick(touching.length > 0 ? touching : next.length > 0 ? next : wanted);
+    if (name !== undefined && IN_JOBS.test(name) && number > 0) hastenJobs(data);
     await round(name === undefined ? undefined : { name, count: fired.has(name) ? 1 + random.below(12) : 1 });
     if (number % 8 === 7 && !jumped) {
       advanceClock(data, JUMP_TICKS);
@@ -158,6 +179,8 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   t.diagnostic(
     `${kills} kills, ${startups} starts, ${[...fired.values()].reduce((sum, each) => sum + each, 0)} at failpoints`,
   );
+  const seconds = Object.entries(spent).map(([what, time]) => `${what} ${(time / 1000).toFixed(1)} s`);
+  t.diagnostic(`spent: ${seconds.join(', ')}`);
   t.diagnostic([...counts].map(([what, count]) => `${count} ${what}`).join(', '));
 
   const neverFired = wanted.filter((name) => !fired.has(name));

@@ -16,6 +16,8 @@ export interface WorkerParts {
   readonly random: Choices;
   /** Whether the work goes on. */
   readonly going: () => boolean;
+  /** Waits where there was work enough for now: the machine is not to be kept busy for nothing. */
+  readonly pace: () => Promise<void>;
   /** Counts of what was acknowledged, and of answers 503. */
   readonly counts: Map<string, number>;
   /** Answers that are wrong. */
@@ -248,6 +250,7 @@ export async function work(parts: WorkerParts): Promise<void> {
 
   try {
     while (parts.going()) {
+      await parts.pace();
       const draw = random.below(100);
       const large = [...ledger.blobs.values()].filter(isLarge).length;
       const manifests = [...ledger.manifests.values()].filter(({ state }) => state !== 'gone').length;
