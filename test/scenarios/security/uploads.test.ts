@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { ROOT, startLongshore } from '../../support/server.ts';
 import { temporaryFolder } from '../../support/temp.ts';
+import { passTicks, rowsOf } from '../support/keys.ts';
 import {
   basic,
   bytesOf,
@@ -20,7 +21,7 @@ import {
   withQuery,
 } from '../support/oci.ts';
 import { closed, open, PASSWORDS } from '../support/open.ts';
-import { type Answer, ask, head, pause, Wire } from '../support/wire.ts';
+import { type Answer, ask, eventually, head, pause, Wire } from '../support/wire.ts';
 
 const server = await open();
 const guarded = await closed({
@@ -248,6 +249,43 @@ describe('uploads', { concurrency: true }, () => {
       }
     } finally {
       await own.kill();
+    }
+  });
+
+  it('T12 uploads that were begun and left, also by a kill, are gone with file and row after their lifetime', async () => {
+    const data = temporaryFolder('data');
+    const config = { uploads: { lifetime: '1m' }, gc: { tick: '1s' } };
+    const files = (): string[] =>
+      globSync(join(data, '**/*')).filter((path) => {
+        const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+        return !/\.db(-|$)/.test(path) && (size === 100_000 || (size > 32_768 && size < 100_000));
+      });
+    const first = await startLongshore({ data, config });
+    const locations: string[] = [];
+    for (const size of [10, 40_000, 100_000]) {
+      const location = await startUpload(first, 't12/left');
+      expectStatus(await ask(first, 'PATCH', location, { body: bytesOf(size) }), 202);
+      locations.push(location);
+    }
+    const cut = await startUpload(first, 't12/left');
+    const wire = await Wire.connect(first);
+    await wire.send(head('PATCH', cut, ['Content-Length: 90000']));
+    await wire.send(bytesOf(60_000));
+    await pause(200);
+    assert.ok(files().length >= 2, files().join());
+    await first.kill();
+    wire.destroy();
+    const young = await startLongshore({ data, config });
+    for (const location of locations) expectStatus(await get(young, location), 204);
+    await young.kill();
+    passTicks(data, 1000);
+    const old = await startLongshore({ data, config });
+    try {
+      await eventually('no file is left', () => (files().length === 0 ? true : undefined));
+      await eventually('no row is left', () => (rowsOf(data, 'upload') === 0 ? true : undefined));
+      for (const location of [...locations, cut]) expectError(await get(old, location), 404, 'BLOB_UPLOAD_UNKNOWN');
+    } finally {
+      await old.kill();
     }
   });
 
