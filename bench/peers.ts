@@ -24,6 +24,8 @@ export interface Start {
   readonly config?: object;
   /** Longshore: by flags alone, as `npm start` does; its access log, on standard output, goes to a file too. */
   readonly bare?: boolean;
+  /** Its data folder; absent: a new one. */
+  readonly data?: string;
 }
 
 let counter = 0;
@@ -35,8 +37,8 @@ export function folderFor(context: Context, name: string): string {
   return folder;
 }
 
-function onPath(program: string, more: readonly string[] = []): string | undefined {
-  const folders = [...more, ...(process.env.PATH ?? '').split(delimiter)];
+/** The program in one of these folders; absent: those of PATH. */
+function find(program: string, folders = (process.env.PATH ?? '').split(delimiter)): string | undefined {
   return folders
     .map((folder) => join(folder, program))
     .find((path) => {
@@ -52,12 +54,12 @@ function onPath(program: string, more: readonly string[] = []): string | undefin
 /** What is there to measure with and against. */
 export function findTools(): Tools {
   return {
-    wrk: onPath('wrk'),
-    curl: onPath('curl'),
-    openssl: onPath('openssl'),
-    distribution: onPath('registry', [join(ROOT, '.cache/bin')]),
-    zot: onPath('zot'),
-    olareg: onPath('olareg'),
+    wrk: find('wrk'),
+    curl: find('curl'),
+    openssl: find('openssl'),
+    distribution: find('registry', [join(ROOT, '.cache/bin')]),
+    zot: find('zot'),
+    olareg: find('olareg'),
   };
 }
 
@@ -103,7 +105,8 @@ async function run(name: PeerName, at: Place, program: string, args: readonly st
 
 /** The configuration file and arguments with which Longshore is measured: durability full, the access log to a file. */
 export async function longshoreArguments(context: Context, start: Start = {}) {
-  const at = await place(context, 'longshore', start.tls);
+  const placed = await place(context, 'longshore', start.tls);
+  const at = { ...placed, data: start.data ?? placed.data };
   const flags = ['serve', '--listen', at.host, '--data', at.data];
   if (start.bare === true) return { at, program: LONGSHORE, args: flags, password: '' };
   const users = join(at.folder, 'htpasswd');
@@ -142,7 +145,7 @@ export async function startLongshore(context: Context, start: Start = {}): Promi
 }
 
 /** Distribution's configuration file and arguments. Its access log goes to its standard output, a file here. */
-export async function distributionArguments(context: Context, start: Start & { data?: string; auth?: object } = {}) {
+export async function distributionArguments(context: Context, start: Start & { auth?: object } = {}) {
   const { distribution } = context.tools;
   if (distribution === undefined) throw new Error('Distribution is not there: npm run test:setup builds it');
   const at = await place(context, 'distribution', start.tls);

@@ -27,7 +27,11 @@ export function preparePull(task: PullTask): Work {
       const started = performance.now();
       let bytes = 0;
       const oneClient = async (path: string): Promise<void> => {
-        for (let index = 0; index < task.each; index++) bytes += await pull(path);
+        for (let index = 0; index < task.each; index++) {
+          // In two steps: `bytes += await …` would add to what `bytes` was before the wait.
+          const received = await pull(path);
+          bytes += received;
+        }
       };
       await Promise.all(task.paths.map(oneClient));
       const seconds = (performance.now() - started) / 1000;
