@@ -2,7 +2,7 @@
  * Runs test files by node's own runner, each in its own process, says briefly how each ended and counts its tests. A
  * file's own wrapper is no test; a file that crashes outside its tests is one failure.
  */
-import { relative } from 'node:path';
+import { relative, resolve } from 'node:path';
 import { run } from 'node:test';
 import { inspect } from 'node:util';
 
@@ -69,7 +69,7 @@ export async function runFiles(files: readonly string[], options: RunFilesOption
 
   const fileEnded = (event: TestEvent, passed: boolean): void => {
     const count = countOf(event.file);
-    const name = relative(process.cwd(), event.name);
+    const name = relative(process.cwd(), event.file ?? event.name);
     if (!passed && count.failed === 0) {
       count.failed = 1;
       totals.failures.push(`${name}: ${explain(event.details.error).split('\n')[0]}`);
@@ -84,7 +84,7 @@ export async function runFiles(files: readonly string[], options: RunFilesOption
   };
 
   const testEnded = (event: TestEvent, passed: boolean): void => {
-    if (event.name === event.file) {
+    if (resolve(event.name) === event.file) {
       fileEnded(event, passed);
       return;
     }

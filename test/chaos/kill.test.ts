@@ -195,6 +195,7 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   // All uploads have rested for longer than they may: their rows and files go by themselves.
   advanceClock(data, 100);
   ageTemporaryFiles(data);
+  hastenJobs(data);
   const after = await start();
   let left = uploadsLeft(data);
   for (let tries = 0; tries < 300 && (left.rows > 0 || left.files.length > 0); tries += 1) {
