@@ -162,8 +162,9 @@ export function tokenRoutes(parts: TokenRoutesParts): FastifyPluginAsync {
     switch (single(form, 'grant_type')) {
       case 'password': {
         const name = single(form, 'username') ?? '';
-        const password = single(form, 'password') ?? '';
+        const password = single(form, 'password');
         if (name === '') throw invalid('The user name is missing.');
+        if (password === undefined) throw invalid('The password is missing.');
         return answer(await authenticator.password(name, password), asked);
       }
       case 'refresh_token': {

@@ -54,7 +54,7 @@ export function parseRange(header: string | undefined): RangeRequest {
 /** A chunk's `Content-Range`: `a-b` as the specification writes it, also `bytes a-b/N` and `bytes a-b/*`. Undefined where malformed. */
 export function parseContentRange(header: string): ByteRange | undefined {
   let text = header.trim();
-  if (text.slice(0, 5).toLowerCase() === 'bytes' && (text[5] === ' ' || text[5] === '=')) text = text.slice(6).trim();
+  if (text.slice(0, 5).toLowerCase() === 'bytes' && text[5] === ' ') text = text.slice(6).trim();
   const slash = text.indexOf('/');
   let total: number | undefined;
   if (slash >= 0) {

@@ -83,7 +83,9 @@ export async function openListener(parts: ListenerParts): Promise<Listener> {
       if (underWay.size === 0) idle?.();
     });
     if (stopping) response.shouldKeepAlive = false;
-    if (protocol !== undefined && isProtocol(request.url)) protocol.handler(request, response);
+    // A target that is no plain path is refused in the protocol's words, whoever it was meant for.
+    const plain = request.url?.startsWith('/') === true;
+    if (protocol !== undefined && (!plain || isProtocol(request.url))) protocol.handler(request, response);
     else other(request, response);
   };
   const other = (request: IncomingMessage, response: ServerResponse): void => {
@@ -202,7 +204,9 @@ function wire(server: Server | Http2SecureServer, parts: ListenerParts, dispatch
     const busy = (socket as { _httpMessage?: { headersSent?: boolean } })._httpMessage?.headersSent === true;
     const text = busy || !socket.writable ? '' : (protocol?.clientErrorAnswer(error) ?? '');
     socket.on('error', () => undefined);
-    if (text === '') socket.destroy();
+    // What was written of it still leaves: it may be the very answer to this error.
+    if (busy) (socket as Socket).destroySoon();
+    else if (text === '') socket.destroy();
     else socket.end(text, () => socket.destroy());
   });
 }

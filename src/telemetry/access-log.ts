@@ -82,9 +82,17 @@ export function openAccessLog(to: string | number, log: Log, clock: Clock): Acce
 export function accessLine(entry: AccessEntry, now: number): string {
   const path = entry.path.includes('?') ? withoutSecrets(entry.path) : entry.path;
   const user = entry.user === '' ? '' : `,"user":${quoted(entry.user, 256)}`;
-  const agent = entry.userAgent === '' ? '' : `,"userAgent":${quoted(entry.userAgent, 256)}`;
+  const agent =
+    entry.userAgent === ''
+      ? ''
+      : `,"userAgent":${quoted(suspicious(entry.userAgent) ? withoutSecrets(entry.userAgent) : entry.userAgent, 256)}`;
   const error = entry.error === undefined ? '' : `,"error":${quoted(entry.error, 64)}`;
   return `{"time":"${isoTime(now)}","msg":"request","requestId":${quoted(entry.requestId, 64)},"method":${quoted(entry.method, 32)},"path":${quoted(path, 1024)},"status":${entry.status},"bytes":${entry.bytes},"ms":${entry.milliseconds.toFixed(2)},"address":${quoted(entry.address, 64)}${user}${agent}${error}}\n`;
+}
+
+/** Whether a text could carry a credential at all: a cheap look that spares most lines the closer one. */
+function suspicious(text: string): boolean {
+  return text.includes('@') || text.includes('=') || /basic|bearer/i.test(text);
 }
 
 let second = Number.NaN;
