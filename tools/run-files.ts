@@ -41,6 +41,21 @@ interface TestEvent {
   readonly details: { readonly duration_ms: number; readonly type?: string; readonly error?: Error };
 }
 
+/** What node says of a file at its end. */
+interface FileSummary {
+  readonly file?: string;
+  readonly duration_ms: number;
+  readonly counts: {
+    readonly passed: number;
+    readonly failed: number;
+    readonly cancelled: number;
+    readonly skipped: number;
+  };
+}
+
+/** Whether the event is of the wrapper that node puts around a file. */
+const isFile = (event: TestEvent): boolean => event.file !== undefined && resolve(event.name) === event.file;
+
 interface FileCount {
   passed: number;
   failed: number;
@@ -67,27 +82,19 @@ export async function runFiles(files: readonly string[], options: RunFilesOption
     return known;
   };
 
-  const fileEnded = (event: TestEvent, passed: boolean): void => {
-    const count = countOf(event.file);
-    const name = relative(process.cwd(), event.file ?? event.name);
-    if (!passed && count.failed === 0) {
-      count.failed = 1;
-      totals.failures.push(`${name}: ${explain(event.details.error).split('\n')[0]}`);
-    }
-    totals.passed += count.passed;
-    totals.failed += count.failed;
-    totals.skipped += count.skipped;
-    if (count.passed + count.failed + count.skipped === 0) totals.empty?.push(name);
-    if (count.failed > 0 && count.output !== '') say(count.output.slice(-8_000).replaceAll(/^/gm, '    | '));
-    const also = `${count.failed > 0 ? `, ${count.failed} failed` : ''}${count.skipped > 0 ? `, ${count.skipped} skipped` : ''}`;
-    say(`  ${count.failed > 0 ? '✖' : '✔'} ${name} (${count.passed} passed${also}, ${seconds(event)})`);
+  /** Said when the file's process has ended. */
+  const sayFile = ({ file, counts: own, duration_ms }: FileSummary): void => {
+    const name = relative(process.cwd(), file ?? '');
+    const failed = own.failed + own.cancelled;
+    const also = `${failed > 0 ? `, ${failed} failed` : ''}${own.skipped > 0 ? `, ${own.skipped} skipped` : ''}`;
+    say(`  ${failed > 0 ? '✖' : '✔'} ${name} (${own.passed} passed${also}, ${(duration_ms / 1000).toFixed(1)} s)`);
   };
 
+  /** A file's process ended badly; that is a failure of its own only where none of its tests failed. */
+  const brokenFiles = new Map<string, Error | undefined>();
+
   const testEnded = (event: TestEvent, passed: boolean): void => {
-    if (resolve(event.name) === event.file) {
-      fileEnded(event, passed);
-      return;
-    }
+    if (isFile(event)) return;
     const name = `${relative(process.cwd(), event.file ?? '')}: ${event.name}`;
     const count = countOf(event.file);
     // A suite fails because of what is in it, which is reported by itself, or in a hook, which is not.
@@ -107,8 +114,29 @@ export async function runFiles(files: readonly string[], options: RunFilesOption
   for await (const { type, data } of stream) {
     if (type === 'test:pass') testEnded(data as TestEvent, true);
     else if (type === 'test:fail') testEnded(data as TestEvent, false);
-    else if (type === 'test:stderr' || type === 'test:stdout') countOf(data.file).output += data.message;
+    else if (type === 'test:complete') {
+      const event = data as TestEvent & { readonly details: { readonly passed: boolean } };
+      if (isFile(event) && !event.details.passed) brokenFiles.set(event.file ?? '', event.details.error);
+    } else if (type === 'test:stderr' || type === 'test:stdout') countOf(data.file).output += data.message;
     else if (type === 'test:diagnostic' && options.each && data.file !== undefined) say(`      ${data.message}`);
+    else if (type === 'test:summary' && data.file !== undefined) sayFile(data as FileSummary);
+  }
+
+  for (const file of files.map((each) => resolve(each))) {
+    const count = countOf(file);
+    const name = relative(process.cwd(), file);
+    if (brokenFiles.has(file) && count.failed === 0) {
+      count.failed = 1;
+      totals.failures.push(`${name}: ${explain(brokenFiles.get(file)).split('\n')[0]}`);
+      say(`  ✖ ${name}: its process ended badly`);
+    }
+    if (count.failed > 0 && count.output !== '') {
+      say(`  output of ${name}:\n${count.output.slice(-8_000).replaceAll(/^/gm, '    | ')}`);
+    }
+    totals.passed += count.passed;
+    totals.failed += count.failed;
+    totals.skipped += count.skipped;
+    if (count.passed + count.failed + count.skipped === 0) totals.empty?.push(name);
   }
   return totals;
 }
