@@ -1,5 +1,5 @@
 /** Deleting a repository, in chunks that keep each transaction short. */
-import type { Command } from '../../database/database.ts';
+import type { Command, CommandContext } from '../../database/database.ts';
 import { emit } from '../../events/emit.ts';
 import type { Facts } from '../../kit/facts.ts';
 import { RegistryError } from '../../oci/error.ts';
@@ -23,13 +23,23 @@ export const repositoryDelete: Command<
     if (repository === undefined)
       throw new RegistryError('NAME_UNKNOWN', 'There is no such repository.', { detail: { name } });
     await refuseHeld(context, repository.id, {});
-    const manifests = await sql.all<ManifestRow & { digest: Uint8Array }>(
-      `select m.id, m.digest, m.media_type, m.size, m.deleted_tick from manifest m
+    const candidates = await sql.all<{ id: number }>(
+      `select m.id from manifest m
        where m.repository_id = ? and m.deleted_tick = 0
          and not exists (select 1 from reference r join manifest p on p.id = r.manifest_id and p.deleted_tick = 0 where r.child_id = m.id)
-       order by m.id limit ${CHUNK} {for update of m}`,
+       order by m.id limit ${CHUNK}`,
       repository.id,
     );
+    const manifests: (ManifestRow & { digest: Uint8Array })[] = [];
+    // A deletion may stop between two chunks: what these manifests kept must be looked at all the same.
+    await queueNamed(context, repository.id, candidates);
+    for (const { id } of candidates) {
+      const manifest = await sql.get<ManifestRow & { digest: Uint8Array }>(
+        'select id, digest, media_type, size, deleted_tick from manifest where id = ? and deleted_tick = 0 {for update}',
+        id,
+      );
+      if (manifest !== undefined) manifests.push(manifest);
+    }
     for (const manifest of manifests)
       await buryManifest(context, repository.id, manifest, {
         repository: name,
@@ -37,7 +47,7 @@ export const repositoryDelete: Command<
         guards,
         facts,
       });
-    if (manifests.length > 0) return { result: { done: false }, touched: [name] };
+    if (candidates.length > 0) return { result: { done: false }, touched: [name] };
     const links = await sql.all<{ digest: Uint8Array }>(
       'select digest from link where repository_id = ? order by digest',
       repository.id,
@@ -48,3 +58,21 @@ export const repositoryDelete: Command<
     return { result: { done: true }, touched: [name] };
   },
 };
+
+/** Queues the links that these manifests hold, in the order of their digests, before any manifest is locked. */
+async function queueNamed(
+  context: CommandContext,
+  repositoryId: number,
+  manifests: readonly { readonly id: number }[],
+): Promise<void> {
+  const named = new Map<string, Uint8Array>();
+  for (const { id } of manifests) {
+    const rows = await context.sql.all<{ digest: Uint8Array }>(
+      'select digest from reference where manifest_id = ? and is_child = 0',
+      id,
+    );
+    for (const { digest } of rows) named.set(Buffer.from(digest).toString('hex'), digest);
+  }
+  for (const [, digest] of [...named].sort(([a], [b]) => (a < b ? -1 : 1)))
+    await queueReview(context, repositoryId, digest, context.tick + context.ticks.grace);
+}
