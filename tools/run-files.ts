@@ -35,7 +35,10 @@ export interface RunFilesOptions {
 interface TestEvent {
   readonly name: string;
   readonly nesting: number;
+  /** Where the test stands: perhaps in a contract that several files run. */
   readonly file?: string;
+  /** The file that was run. */
+  readonly entryFile?: string;
   readonly skip?: string | boolean;
   readonly todo?: string | boolean;
   readonly details: { readonly duration_ms: number; readonly type?: string; readonly error?: Error };
@@ -95,8 +98,9 @@ export async function runFiles(files: readonly string[], options: RunFilesOption
 
   const testEnded = (event: TestEvent, passed: boolean): void => {
     if (isFile(event)) return;
-    const name = `${relative(process.cwd(), event.file ?? '')}: ${event.name}`;
-    const count = countOf(event.file);
+    const entry = event.entryFile ?? event.file ?? '';
+    const name = `${relative(process.cwd(), entry)}: ${event.name}`;
+    const count = countOf(entry);
     // A suite fails because of what is in it, which is reported by itself, or in a hook, which is not.
     const inner = (event.details.error as { failureType?: string } | undefined)?.failureType === 'subtestsFailed';
     if (event.details.type === 'suite' && (passed || inner)) return;
@@ -117,7 +121,8 @@ export async function runFiles(files: readonly string[], options: RunFilesOption
     else if (type === 'test:complete') {
       const event = data as TestEvent & { readonly details: { readonly passed: boolean } };
       if (isFile(event) && !event.details.passed) brokenFiles.set(event.file ?? '', event.details.error);
-    } else if (type === 'test:stderr' || type === 'test:stdout') countOf(data.file).output += data.message;
+    } else if (type === 'test:stderr' || type === 'test:stdout')
+      countOf((data as { entryFile?: string }).entryFile ?? data.file).output += data.message;
     else if (type === 'test:diagnostic' && options.each && data.file !== undefined) say(`      ${data.message}`);
     else if (type === 'test:summary' && data.file !== undefined) sayFile(data as FileSummary);
   }
