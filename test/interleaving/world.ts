@@ -130,13 +130,15 @@ export class World implements DatabaseWorld {
     this.#repositories = focused ? [choices.pick(all) as RepositoryName] : all;
     const common = ['push', 'push', 'blob', 'head', 'head', 'manifest', 'pull', 'unlink', 'delete', 'delete'];
     const rare = ['untag', 'restore', 'restore', 'retag', 'purge', 'remove'];
-    this.menu = menu ?? (choices.pick([
-      [...common, ...rare],
-      [...common, 'restore'],
-      ['blob', 'blob', 'unlink', 'head', 'pull', 'manifest'],
-      ['blob', 'head', 'head', 'manifest', 'delete'],
-      ['push', 'delete', 'purge', 'restore'],
-    ]) as readonly string[]);
+    this.menu =
+      menu ??
+      (choices.pick([
+        [...common, ...rare],
+        [...common, 'restore'],
+        ['blob', 'blob', 'unlink', 'head', 'pull', 'manifest'],
+        ['blob', 'head', 'head', 'manifest', 'delete'],
+        ['push', 'delete', 'purge', 'restore'],
+      ]) as readonly string[]);
     this.disk.onDelete = (key) => this.#onDelete(key);
   }
 
