@@ -37,7 +37,7 @@ export function spill(parts: { database: Database; storage: BlobStorage; metrics
 
   async function lag(): Promise<number> {
     const row = await database.query.get<{ waiting: number }>(
-      `select count(*) as waiting from (select 1 as one from blob where state = 'live' and stored = 0 limit 1000000) as some`,
+      `select count(*) as waiting from (select 1 as one from blob where state = 'live' and stored = 0 limit 1000000) as bounded`,
     );
     const waiting = Number(row?.waiting ?? 0);
     measureLag(waiting);
