@@ -58,17 +58,17 @@ export async function gcStatus(database: Database): Promise<GcStatus> {
   return {
     tick,
     blobs: await countBlobs(database),
-    queued: await count(database, `select count(*) as n from (select 1 as one from gc_queue limit ${MOST}) as some`),
+    queued: await count(database, `select count(*) as n from (select 1 as one from gc_queue limit ${MOST}) as bounded`),
     due: await count(
       database,
-      `select count(*) as n from (select 1 as one from gc_queue where due_tick <= ? limit ${MOST}) as some`,
+      `select count(*) as n from (select 1 as one from gc_queue where due_tick <= ? limit ${MOST}) as bounded`,
       tick,
     ),
     tagTombstones: await count(database, 'select count(*) as n from tag where deleted_tick > 0'),
     manifestTombstones: await count(database, 'select count(*) as n from manifest where deleted_tick > 0'),
     deadKeys: await count(
       database,
-      `select count(*) as n from (select 1 as one from dead_key where confirmed = 0 limit ${MOST}) as some`,
+      `select count(*) as n from (select 1 as one from dead_key where confirmed = 0 limit ${MOST}) as bounded`,
     ),
     orphans: await count(database, 'select count(*) as n from orphan'),
     holds: await count(database, 'select count(*) as n from hold'),

@@ -122,7 +122,7 @@ export function collector(parts: CollectorParts): Collector {
       looked += done.entries;
       unlinked += done.unlinked;
       condemned += done.condemned;
-      if (done.entries < (database.dialect === 'postgres' ? 1 : limit)) break;
+      if (done.entries < (database.shared ? 1 : limit)) break;
     }
     measure.unlinked(unlinked);
     measure.condemned(condemned);

@@ -12,7 +12,7 @@ export interface Purged {
 export const gcPurge: Command<{ limit: number }, Purged> = {
   name: 'gc-purge',
   async run(context, { limit }) {
-    const most = context.dialect === 'postgres' ? Math.min(limit, 1) : limit;
+    const most = context.shared ? Math.min(limit, 1) : limit;
     const tags = await purgeTags(context, most);
     const manifests = tags < most ? await purgeManifests(context, most - tags) : 0;
     return { result: { tags, manifests }, touched: [] };

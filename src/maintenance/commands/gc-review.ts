@@ -33,11 +33,11 @@ interface Tally {
 export const gcReview: Command<{ limit: number }, Reviewed> = {
   name: 'gc-review',
   async run(context, { limit }) {
-    const { sql, tick, dialect } = context;
+    const { sql, tick, shared } = context;
     const due = await sql.all<Entry>(
       `select repository_id, digest from gc_queue where due_tick <= ? order by due_tick limit ? {for update skip locked}`,
       tick,
-      dialect === 'postgres' ? Math.min(limit, 1) : limit,
+      shared ? Math.min(limit, 1) : limit,
     );
     const tally: Tally = { unlinked: 0, condemned: 0, bytes: 0, touched: new Set() };
     for (const entry of due) {
