@@ -71,11 +71,8 @@ describe('supply chain and schemas', { concurrency: true }, () => {
   });
 
   it('T74 no install script ever runs, and versions are exact', () => {
-    const installs = readFileSync(join(ROOT, 'tools/prepare.mjs'), 'utf8')
-      .split('\n')
-      .filter((line) => /['"](ci|install)['"]/.test(line));
-    assert.ok(installs.length > 0);
-    for (const line of installs) assert.match(line, /--ignore-scripts/);
+    assert.match(readFileSync(join(ROOT, 'tools/prepare.mjs'), 'utf8'), /\[\s*'ci',\s*'--ignore-scripts'/);
+    assert.match(readFileSync(join(ROOT, '.npmrc'), 'utf8'), /^ignore-scripts=true$/m);
     const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
     for (const kind of ['dependencies', 'devDependencies', 'optionalDependencies']) {
       for (const [name, version] of Object.entries(manifest[kind] ?? {}))
