@@ -5,6 +5,7 @@
 import { resolve } from 'node:path';
 import { type AccessRoom, accessFrom } from './access/open.ts';
 import { type GuardedStore, withAccess } from './access/with-access.ts';
+import { collectorFrom, gcCommands } from './collecting.ts';
 import { COMMANDS } from './commands.ts';
 import { fileBytes, fileStamp } from './config/files.ts';
 import type { CoreConfig } from './config/schema.ts';
@@ -24,6 +25,7 @@ import { FaultError } from './oci/error.ts';
 import type { BlobSources, Store } from './registry/registry.ts';
 import { withGuards } from './registry/with-guards.ts';
 import { withPullChecks } from './registry/with-pull-checks.ts';
+import type { AdminCommands } from './server/admin.ts';
 import { isLoopback } from './server/forwarded.ts';
 import type { StorageSettings } from './storage/open.ts';
 import type { BlobStorage } from './storage/storage.ts';
@@ -61,6 +63,8 @@ export interface Core {
   readonly forJobs: Store;
   readonly access: AccessRoom;
   readonly tracing: Tracing | undefined;
+  /** What the admin socket does about the collector; nothing in a process that does not keep house. */
+  readonly gcCommands: AdminCommands;
   /** Starts the jobs: in one process of a data folder, once it serves. */
   readonly startJobs: () => void;
   /** Ends jobs, closes store, storage and database, in this order. */
@@ -121,9 +125,14 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
   wrapped = await stack(local, { access, tracing }, features);
   // Before anyone is served: afterwards there are files of uploads that have no row yet.
   if (keepsHouse) await sweepUploads({ database, storage, log });
+  const collecting = keepsHouse ? collectorFrom(config, { database, storage, clock, log, metrics }) : undefined;
   const openJobs = (): void => {
     if (jobs !== undefined) return;
-    const upkeep = maintenance({ storage, database, clock, log, metrics, tickMilliseconds: config.gc.tick });
+    const upkeep = maintenance({
+      ...{ storage, database, clock, log, metrics },
+      tickMilliseconds: config.gc.tick,
+      collector: config.gc.enabled ? collecting : undefined,
+    });
     jobs = startJobs({ database, givers: [upkeep, ...features], clock, log, metrics });
   };
   const close = async (): Promise<void> => {
@@ -134,7 +143,8 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
     await database.close();
     await tracing?.close();
   };
-  return { database, storage, ...wrapped, access, tracing, startJobs: openJobs, close };
+  const gc = collecting === undefined ? {} : gcCommands({ database, clock, collector: collecting });
+  return { database, storage, ...wrapped, access, tracing, gcCommands: gc, startJobs: openJobs, close };
 }
 
 /** The store for requests and the one for jobs. */

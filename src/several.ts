@@ -19,7 +19,7 @@ async function startPrimary(base: Base): Promise<Running> {
   const database = await openSqlite(databaseOptions(base));
   const storage = await openStorage(storageSettings(base), base);
   const core = await openCore(base, { database, storage, keepsHouse: true });
-  const admin = await serveAdmin(base.data, adminCommands(core.access), log);
+  const admin = await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, log);
   const maintenance = keepHouse(base, core.access);
   core.startJobs();
   const members = startMembers({

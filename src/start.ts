@@ -31,7 +31,7 @@ async function startAlone(base: Base): Promise<Running> {
   ]);
   const core = await openCore(base, { database, storage, keepsHouse: true });
   const serving = await openServing(base, core, { snapshots: undefined });
-  const admin = await serveAdmin(base.data, adminCommands(core.access), base.log);
+  const admin = await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, base.log);
   core.startJobs();
   const maintenance = keepHouse(base, core.access);
   return running(base, core, serving, [admin, maintenance]);

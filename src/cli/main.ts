@@ -48,6 +48,30 @@ const COMMANDS: readonly Command[] = [
     run: async (given) => (await import('./user.ts')).listUsers(given),
   },
   {
+    words: ['gc', 'status'],
+    help: 'Says what waits for the garbage collector and what would go now.',
+    flags: { ...CONFIG_FLAGS, json: { help: 'As JSON.' } },
+    run: async (given) => (await import('./gc.ts')).gcStatus(given),
+  },
+  {
+    words: ['gc', 'run'],
+    help: 'Collects what is due, now.',
+    flags: {
+      ...CONFIG_FLAGS,
+      force: { help: 'Though more would go than gc.haltPercent allows.' },
+      'dry-run': { help: 'Only lists what would go.' },
+      json: { help: 'As JSON.' },
+    },
+    run: async (given) => (await import('./gc.ts')).gcRun(given),
+  },
+  {
+    words: ['gc', 'explain'],
+    takes: ['DIGEST'],
+    help: 'Says why a blob or manifest is kept.',
+    flags: { ...CONFIG_FLAGS, json: { help: 'As JSON.' } },
+    run: async (given) => (await import('./gc.ts')).gcExplain(given),
+  },
+  {
     words: ['config', 'check'],
     help: 'Says whether file and environment make a configuration, and what is wrong if not.',
     flags: CONFIG_FLAGS,

@@ -119,6 +119,13 @@ const gc = z.strictObject({
     .max(10_000)
     .default(6)
     .describe('How long after a blob was given up its bytes are removed.'),
+  haltPercent: z
+    .int()
+    .min(1)
+    .max(100)
+    .default(50)
+    .describe('Nothing is removed while more than this share of all blobs would go at once; 100 never halts.'),
+  dryRun: z.boolean().default(false).describe('Only say in the log what would be removed.'),
 });
 
 const log = z.strictObject({

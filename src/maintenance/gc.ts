@@ -27,6 +27,8 @@ export interface CollectorSettings {
   readonly sweepTicks: number;
   /** The kill switch: nothing goes while more than this share of all blobs would go at once. 1 never halts. */
   readonly haltShare: number;
+  /** Nothing is changed; what would go is logged, once a tick. */
+  readonly dryRun?: boolean;
 }
 
 /** What it is made of. */
@@ -77,6 +79,9 @@ const SEEN = 200;
 /** Below this many blobs the kill switch does not look: small installations change as a whole. */
 const HALT_FLOOR = 1_000;
 
+/** Most blobs that a dry run counts. */
+const PREVIEW = 100_000;
+
 /** Nothing at all. */
 const NOTHING: Collected = {
   unlinked: 0,
@@ -95,22 +100,33 @@ export function collector(parts: CollectorParts): Collector {
   const measure = measures(parts.metrics);
   const journal = openJournal(storage.records, parts.clock.now());
   const lane = { lane: 'job' } as const;
-  /** The tick in which the kill switch was asked last, and its answer. */
-  let asked: { readonly tick: number; readonly halted: string | undefined } | undefined;
+  /** The tick in which it was asked last whether to go on, and the answer. */
+  let asked: { readonly tick: number; readonly why: string | undefined } | undefined;
 
-  async function halted(): Promise<string | undefined> {
-    if (settings.haltShare >= 1) return undefined;
+  /** Why nothing may go now; undefined where all is well. */
+  async function stopped(): Promise<string | undefined> {
+    if (settings.haltShare >= 1 && settings.dryRun !== true) return undefined;
     const tick = (await database.query.get<{ tick: number }>('select tick from gc_clock where id = 1'))?.tick ?? 0;
-    if (asked?.tick === tick) return asked.halted;
+    if (asked?.tick === tick) return asked.why;
+    const why = settings.dryRun === true ? await dryRun() : await tooMuch();
+    asked = { tick, why };
+    return why;
+  }
+
+  async function dryRun(): Promise<string> {
+    const { blobs, bytes, more } = await gcPreview(database, PREVIEW, parts.clock.now());
+    log.info('the collector only looks', { wouldGo: blobs.length, bytes, more });
+    return 'gc.dryRun is on: nothing is removed';
+  }
+
+  async function tooMuch(): Promise<string | undefined> {
     const all = await countBlobs(database);
     const most = Math.max(HALT_FLOOR, Math.floor(all * settings.haltShare));
     const { more } = await gcPreview(database, most, parts.clock.now());
-    const why = more
-      ? `more than ${most} of ${all} blobs would go at once; see what would go with "longshore gc status", and let it with "longshore gc run --force"`
-      : undefined;
-    if (why !== undefined) log.error('the collector has halted', { why });
-    measure.halted(why === undefined ? 0 : 1);
-    asked = { tick, halted: why };
+    measure.halted(more ? 1 : 0);
+    if (!more) return undefined;
+    const why = `more than ${most} of ${all} blobs would go at once; see what would go with "longshore gc status", and let it with "longshore gc run --force"`;
+    log.error('the collector has halted', { why });
     return why;
   }
 
@@ -201,7 +217,7 @@ export function collector(parts: CollectorParts): Collector {
 
   return {
     async step(signal, { force = false } = {}) {
-      const why = force ? undefined : await halted();
+      const why = force ? undefined : await stopped();
       if (why !== undefined) return { ...NOTHING, halted: why };
       const reviewed = await review(signal);
       const purged = signal.aborted ? { purged: 0, more: false } : await purge(signal);

@@ -8,6 +8,7 @@ import type { RepositoryName } from '../oci/names.ts';
 import { parseRepositoryName } from '../oci/repository-name.ts';
 import type { BlobStorage } from '../storage/storage.ts';
 import { expireUploads } from './expire.ts';
+import { type Collector, gcJobs } from './gc.ts';
 import { mirrorRepository } from './mirror.ts';
 import { spill } from './spill.ts';
 
@@ -20,6 +21,8 @@ export interface MaintenanceParts {
   readonly metrics: Metrics;
   /** Milliseconds of one tick: nothing expires more often. */
   readonly tickMilliseconds: number;
+  /** Absent where nothing is to be removed. */
+  readonly collector?: Collector | undefined;
 }
 
 /** Inline blobs that one run moves, and how often it runs: about 100 a second. */
@@ -72,7 +75,8 @@ export function maintenance(parts: MaintenanceParts): JobGiver {
     'tag.restored': mirror,
     'repository.deleted': mirror,
   };
-  return { name: 'maintenance', jobs: [spillJob, expireJob, usageJob, mirrorJob], on };
+  const collecting = parts.collector === undefined ? [] : gcJobs(parts.collector, parts.tickMilliseconds);
+  return { name: 'maintenance', jobs: [spillJob, expireJob, usageJob, mirrorJob, ...collecting], on };
 }
 
 function periodic(type: string, everyMilliseconds: number): Omit<Job<undefined>, 'run'> {
