@@ -17,10 +17,29 @@ const CALL: Call = {
   signal: new AbortController().signal,
 };
 
+/** What clients need of the world that they are in. */
+export interface ClientWorld
+  extends Pick<
+    World,
+    | 'ledger'
+    | 'ticks'
+    | 'counts'
+    | 'blobs'
+    | 'manifests'
+    | 'menu'
+    | 'repository'
+    | 'defect'
+    | 'refused'
+    | 'expectTag'
+    | 'expectGone'
+  > {
+  readonly scheduler: { readonly tick: number };
+}
+
 /** A client's place: its choices, and where it sends its calls. */
 export interface Client {
-  readonly world: World;
-  readonly instance: Instance;
+  readonly world: ClientWorld;
+  readonly instance: Pick<Instance, 'process' | 'store'>;
   readonly choices: Choices;
 }
 
