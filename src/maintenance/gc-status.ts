@@ -53,7 +53,7 @@ export function countBlobs(database: Database): Promise<number> {
 export async function gcStatus(database: Database): Promise<GcStatus> {
   const tick = await count(database, 'select tick as n from gc_clock where id = 1');
   const swept = await database.query.get<{ since_tick: number }>(
-    "select since_tick from lease where name = 'gc.sweep'",
+    "select since_tick from lease where name = 'gc.sweep' and since_tick > 0",
   );
   return {
     tick,

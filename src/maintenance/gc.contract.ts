@@ -235,6 +235,10 @@ export function collectorContract(name: string, open: OpenDatabase, litters: num
         await here.storage.put(higher, Buffer.from('from a restored database'));
         const sweeping = here.another({ sweepTicks: 1 });
         assert.equal((await here.collect(sweeping)).orphans, 0);
+        assert.deepEqual(await here.rows('select 1 from orphan'), []);
+        await here.tick(1);
+        assert.equal((await here.collect(sweeping)).orphans, 0);
+        assert.equal((await here.rows('select 1 from orphan')).length, 2);
         await here.tick(TICKS.grace - 1);
         assert.equal((await here.collect(sweeping)).orphans, 0);
         await here.tick(1);

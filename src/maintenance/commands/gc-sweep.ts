@@ -27,12 +27,16 @@ export const sweepNext: Command<{ every: number }, number | undefined> = {
     );
     if (row !== undefined && row.fence < SHARDS) return { result: row.fence, touched: [] };
     if (row !== undefined && row.due_tick > tick) return { result: undefined, touched: [] };
+    // A new installation has nothing to sweep yet: its first sweep is due like any other.
+    const [shard, since] = row === undefined ? [SHARDS, 0] : [0, tick];
     await sql.run(
-      `insert into lease (name, kind, owner, fence, since_tick, due_tick) values ('${SWEEP}', 'sweep', '', 0, ?, ?)
-       on conflict (name) do update set fence = 0, since_tick = excluded.since_tick, due_tick = excluded.due_tick`,
-      tick,
+      `insert into lease (name, kind, owner, fence, since_tick, due_tick) values ('${SWEEP}', 'sweep', '', ?, ?, ?)
+       on conflict (name) do update set fence = excluded.fence, since_tick = excluded.since_tick, due_tick = excluded.due_tick`,
+      shard,
+      since,
       tick + every,
     );
+    if (row === undefined) return { result: undefined, touched: [] };
     return { result: 0, touched: [] };
   },
 };
