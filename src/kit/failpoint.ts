@@ -48,6 +48,16 @@ export const FAILPOINTS = [
   'mirror.put.after',
   'expire.commit.before',
   'expire.commit.after',
+  'gc.review.before',
+  'gc.review.after',
+  'gc.purge.before',
+  'gc.purge.after',
+  'gc.journal.before',
+  'gc.journal.after',
+  'gc.delete.before',
+  'gc.delete.after',
+  'gc.confirm.before',
+  'gc.confirm.after',
 ] as const;
 
 /** One of the names above. */

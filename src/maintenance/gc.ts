@@ -7,6 +7,7 @@
 import type { Database } from '../database/database.ts';
 import type { Job } from '../jobs/job.ts';
 import type { Clock } from '../kit/clock.ts';
+import { failpoint } from '../kit/failpoint.ts';
 import type { Log, Metrics } from '../kit/log.ts';
 import { blobKey, parseBlobKey } from '../oci/blob-key.ts';
 import { digestFromBytes, digestToBytes } from '../oci/digest.ts';
@@ -134,7 +135,9 @@ export function collector(parts: CollectorParts): Collector {
     let [looked, unlinked, condemned] = [0, 0, 0];
     while (looked < REVIEWS && !signal.aborted) {
       const limit = Math.min(50, REVIEWS - looked);
+      failpoint('gc.review.before');
       const done = await database.run(gcReview, { limit }, lane);
+      failpoint('gc.review.after');
       looked += done.entries;
       unlinked += done.unlinked;
       condemned += done.condemned;
@@ -148,7 +151,9 @@ export function collector(parts: CollectorParts): Collector {
   async function purge(signal: AbortSignal): Promise<{ purged: number; more: boolean }> {
     let purged = 0;
     while (purged < PURGES && !signal.aborted) {
+      failpoint('gc.purge.before');
       const { tags, manifests } = await database.run(gcPurge, { limit: 20 }, lane);
+      failpoint('gc.purge.after');
       if (tags + manifests === 0) break;
       purged += tags + manifests;
     }
@@ -160,7 +165,9 @@ export function collector(parts: CollectorParts): Collector {
     const none = { deleted: 0, bytes: 0, more: false };
     const taken = await database.run(gcTake, { deleteAfter: settings.deleteAfterTicks, limit: DELETES }, lane);
     if (taken.keys.length === 0 || signal.aborted) return none;
+    failpoint('gc.journal.before');
     await journal.append(taken.keys.map(({ digest, n, tick }) => ({ key: blobKey(digestFromBytes(digest), n), tick })));
+    failpoint('gc.journal.after');
     // Read after the journal was written: a restore writes its epoch first and then reads the journal, so of the two
     // one sees the other.
     const now = await database.query.get<{ epoch: number }>('select epoch from installation where id = 1');
@@ -177,7 +184,9 @@ export function collector(parts: CollectorParts): Collector {
         const key = blobKey(digestFromBytes(dead.digest), dead.n);
         try {
           const stored = await storage.stat(key);
+          failpoint('gc.delete.before');
           await storage.delete(key);
+          failpoint('gc.delete.after');
           bytes += stored?.size ?? 0;
           gone.push(dead);
         } catch (error) {
@@ -186,7 +195,9 @@ export function collector(parts: CollectorParts): Collector {
       }
     };
     await Promise.all(Array.from({ length: Math.min(AT_ONCE, taken.keys.length) }, worker));
+    failpoint('gc.confirm.before');
     if (gone.length > 0) await database.run(gcConfirm, { keys: gone }, lane);
+    failpoint('gc.confirm.after');
     measure.deleted(gone.length);
     measure.bytes(bytes);
     return { deleted: gone.length, bytes, more: taken.keys.length === DELETES && gone.length > 0 };

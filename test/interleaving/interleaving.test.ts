@@ -3,7 +3,8 @@
  * database and a disk of which every call is put in an order that a seed decides, with kills, power cuts, pauses,
  * late deletions and clocks that jump. After every few steps, and when all is quiet, the invariants of the design hold.
  *
- * LONGSHORE_TEST_SEED replays one seed, LONGSHORE_TEST_RUNS and LONGSHORE_TEST_SECONDS bound a longer search.
+ * LONGSHORE_TEST_SEED replays one seed; with LONGSHORE_TEST_RUNS, LONGSHORE_TEST_SECONDS or
+ * LONGSHORE_TEST_SOAK_SECONDS a longer search begins there.
  */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -15,8 +16,9 @@ const given = (name: string): number | undefined =>
   process.env[name] === undefined ? undefined : Number(process.env[name]);
 const SEED = given('LONGSHORE_TEST_SEED');
 const LEAST = 2_000;
-const RUNS = given('LONGSHORE_TEST_RUNS') ?? Number.POSITIVE_INFINITY;
-const SECONDS = given('LONGSHORE_TEST_SECONDS') ?? 40;
+const SOAK = given('LONGSHORE_TEST_SECONDS') ?? given('LONGSHORE_TEST_SOAK_SECONDS');
+const RUNS = given('LONGSHORE_TEST_RUNS') ?? (SEED === undefined || SOAK !== undefined ? Number.POSITIVE_INFINITY : 1);
+const SECONDS = SOAK ?? 40;
 
 const model = await ModelDatabase.open();
 after(() => model.close());
@@ -27,12 +29,11 @@ function told({ seed, broken, trace }: Outcome): string {
 
 test('whatever the order, what clients were told holds and what nothing refers to goes', async (t) => {
   const first = SEED ?? Math.floor(Math.random() * 2 ** 30);
-  const most = SEED === undefined ? RUNS : 1;
   const ends = performance.now() + SECONDS * 1000;
   const total = { runs: 0, steps: 0, deletions: 0, kills: 0, powerCuts: 0, pushes: 0, deletes: 0, restores: 0 };
   // As many as the time allows, and on a slow machine as many as the design asks for all the same.
-  const least = Math.min(LEAST, most);
-  while (total.runs < most && (total.runs < least || performance.now() < ends)) {
+  const least = Math.min(LEAST, RUNS);
+  while (total.runs < RUNS && (total.runs < least || performance.now() < ends)) {
     const outcome = await run(model, { seed: first + total.runs });
     assert.equal(outcome.broken, undefined, told(outcome));
     total.runs++;
