@@ -164,6 +164,26 @@ export function collectorContract(name: string, open: OpenDatabase, litters: num
     );
 
     test(
+      'what was deleted goes though its repository is pushed to all the time',
+      onSmall(async (here) => {
+        const image = await here.pushImage(A, 'image', 'v1');
+        await here.spill();
+        await here.store.deleteManifest(CALL, A, image.digest);
+        // HEAD puts the review off until the undelete window is nearly over.
+        await here.tick(TICKS.grace - 1);
+        for (const digest of image.blobs) await here.store.resolveBlob(CALL, A, digest);
+        for (let tick = 0; tick < LONG; tick++) {
+          await here.pushBlob(A, 'again and again');
+          await here.tick(1);
+          await here.collect();
+        }
+        for (const digest of [image.digest, ...image.blobs])
+          assert.ok(!(await here.keys()).includes(blobKey(digest, 0)), digest);
+        assert.deepEqual(await here.rows('select 1 from manifest'), []);
+      }),
+    );
+
+    test(
       'the bytes that a backup needs stay while it runs',
       onSmall(async (here) => {
         const blob = await here.pushBlob(A, 'in the snapshot');

@@ -141,7 +141,8 @@ export function collector(parts: CollectorParts): Collector {
       looked += done.entries;
       unlinked += done.unlinked;
       condemned += done.condemned;
-      if (done.entries < (database.shared ? 1 : limit)) break;
+      // A link that went leaves its row to be reviewed at once.
+      if (done.entries < (database.shared ? 1 : limit) && done.unlinked === 0) break;
     }
     measure.unlinked(unlinked);
     measure.condemned(condemned);
@@ -158,7 +159,8 @@ export function collector(parts: CollectorParts): Collector {
       purged += tags + manifests;
     }
     measure.purged(purged);
-    return { purged, more: purged >= PURGES };
+    // What they named is due for review now.
+    return { purged, more: purged > 0 };
   }
 
   async function deleteBytes(signal: AbortSignal): Promise<{ deleted: number; bytes: number; more: boolean }> {

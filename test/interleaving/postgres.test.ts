@@ -171,7 +171,10 @@ if (await postgresIsThere()) {
       await copy(database, model);
       const disk = await copyDisk(storage);
       assert.equal(broken(model, disk) ?? leftover(model, disk), undefined, `seed ${seed}`);
-      t.diagnostic(`seed ${seed}: ${JSON.stringify(world.counts)}, ${tick} ticks`);
+      const [seen] = await database.query.all<{ deadlocks: number }>(
+        'select deadlocks from pg_stat_database where datname = current_database()',
+      );
+      t.diagnostic(`seed ${seed}: ${JSON.stringify(world.counts)}, ${tick} ticks, ${seen?.deadlocks} deadlocks`);
       assert.ok(world.counts.pushes > 50 && world.counts.deletes > 5);
     } finally {
       for (const { plain, sparse } of servers) await Promise.all([plain.close(), sparse.close()]);

@@ -35,6 +35,10 @@ async function purgeTags({ sql, tick, ticks, now }: CommandContext, limit: numbe
   return due.length;
 }
 
+/**
+ * A tombstone also stays until the links of what it names were reviewed: it is how their review knows that they are no
+ * push under way, which in a repository that is always busy is all that lets them go. No byte goes earlier without it.
+ */
 async function purgeManifests(context: CommandContext, limit: number): Promise<number> {
   const { sql, tick, ticks, now } = context;
   const due = await sql.all<{ id: number; digest: Uint8Array }>(
@@ -42,6 +46,10 @@ async function purgeManifests(context: CommandContext, limit: number): Promise<n
      where m.deleted_tick > 0 and m.deleted_tick < ?
        and not exists (select 1 from tag t where t.manifest_id = m.id)
        and not exists (select 1 from reference r where r.child_id = m.id)
+       and not exists (select 1 from reference f
+         join link l on l.repository_id = m.repository_id and l.digest = f.digest
+         join gc_queue q on q.repository_id = l.repository_id and q.digest = l.digest
+         where f.manifest_id = m.id and f.is_child = 0)
        and not exists (select 1 from hold h where (h.until_at is null or h.until_at > ?)
          and ((h.repository_id = m.repository_id and h.tag is null and h.digest is null)
            or ((h.repository_id = m.repository_id or h.repository_id is null) and h.digest = m.digest)))
