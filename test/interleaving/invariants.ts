@@ -18,13 +18,13 @@ interface BlobRow {
   readonly is_manifest: number;
 }
 
-/** What is wrong; undefined where nothing is. */
-export function broken(model: ModelDatabase, disk: Disk): string | undefined {
-  return brokenBlobs(model, disk) ?? brokenManifests(model) ?? brokenRows(model) ?? brokenUsage(model);
+/** What is wrong; undefined where nothing is. `lost`: digests whose bytes the disk lost, of which less can be asked. */
+export function broken(model: ModelDatabase, disk: Disk, lost: ReadonlySet<string> = new Set()): string | undefined {
+  return brokenBlobs(model, disk, lost) ?? brokenManifests(model, lost) ?? brokenRows(model) ?? brokenUsage(model);
 }
 
 /** I3, I4: a live row has its bytes, inline or stored, and no row names a dead key. */
-function brokenBlobs(model: ModelDatabase, disk: Disk): string | undefined {
+function brokenBlobs(model: ModelDatabase, disk: Disk, lost: ReadonlySet<string>): string | undefined {
   const rows = model.all(
     `select b.digest, b.state, b.size, b.n, b.stored, c.bytes,
        exists (select 1 from manifest m where m.digest = b.digest) as is_manifest
@@ -34,12 +34,12 @@ function brokenBlobs(model: ModelDatabase, disk: Disk): string | undefined {
     const digest = digestFromBytes(row.digest);
     const right = BYTES.get(digest);
     if (right === undefined) return `I3: a row of ${digest}, which was never pushed`;
-    if (row.state === 'damaged') return `I4: ${digest} is damaged though no bytes were lost`;
+    if (row.state === 'damaged' && !lost.has(digest)) return `I4: ${digest} is damaged though no bytes were lost`;
     if (row.bytes !== null && !right.equals(row.bytes)) return `I1: ${digest} has other bytes inline`;
     if (row.state !== 'live') continue;
     if (row.bytes === null && row.stored === 0) return `I4: ${digest} is live without bytes`;
     if (row.is_manifest === 1 && row.bytes === null) return `I1: the manifest ${digest} is not in content`;
-    if (row.stored === 1) {
+    if (row.stored === 1 && !lost.has(digest)) {
       const held = disk.blobs.get(blobKey(digest, row.n ?? 0));
       if (held === undefined) return `I4: ${digest} is stored under ${row.n}, where nothing is`;
       if (!right.equals(held.bytes)) return `I1: ${digest} has other bytes in storage`;
@@ -51,7 +51,7 @@ function brokenBlobs(model: ModelDatabase, disk: Disk): string | undefined {
 }
 
 /** I1, I8: what a manifest names is live and linked, and its references are those of its bytes. */
-function brokenManifests(model: ModelDatabase): string | undefined {
+function brokenManifests(model: ModelDatabase, lost: ReadonlySet<string>): string | undefined {
   const manifests = model.all(
     `select m.id, m.digest, m.deleted_tick, r.name, r.gone, b.state from manifest m join repository r on r.id = m.repository_id
      join blob b on b.digest = m.digest`,
@@ -87,7 +87,7 @@ function brokenManifests(model: ModelDatabase): string | undefined {
         if (one.child_id !== null && one.child_deleted !== 0) return `I1: ${what} is deleted under its index`;
         if (one.child_id === null && !SPARSE.has(name)) return `I1: ${what} is missing`;
       } else if (!SPARSE.has(name)) {
-        if (one.state !== 'live') return `I1: ${what} is ${one.state}`;
+        if (one.state !== 'live' && !lost.has(digestFromBytes(one.digest))) return `I1: ${what} is ${one.state}`;
         if (one.linked === 0) return `I1: ${what} is not linked`;
       }
     }

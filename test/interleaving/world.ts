@@ -55,6 +55,7 @@ export interface Counts {
   powerCuts: number;
   refusals: number;
   unsettled: number;
+  losses: number;
 }
 
 /** What must stay for a while: manifests and blobs under a hold, keys in the snapshot of a backup. */
@@ -90,6 +91,7 @@ export class World implements DatabaseWorld {
     powerCuts: 0,
     refusals: 0,
     unsettled: 0,
+    losses: 0,
   };
   readonly blobs: readonly Blob[];
   readonly manifests: readonly Manifest[];
@@ -102,6 +104,9 @@ export class World implements DatabaseWorld {
   readonly #served = new Map<string, number>();
   readonly #reserved = new Map<string, number>();
   #kept: Kept[] = [];
+  /** Digests whose bytes the disk lost; only in some runs, for then less can be asked of all. */
+  readonly #lost = new Set<string>();
+  readonly #loses: boolean;
   #wall = 1_700_000_000_000;
   #made = 0;
   #violation: Violation | undefined;
@@ -139,6 +144,7 @@ export class World implements DatabaseWorld {
         ['blob', 'head', 'head', 'manifest', 'delete'],
         ['push', 'delete', 'purge', 'restore'],
       ]) as readonly string[]);
+    this.#loses = choices.chance(20);
     this.disk.onDelete = (key) => this.#onDelete(key);
   }
 
@@ -180,7 +186,7 @@ export class World implements DatabaseWorld {
       if (dead === undefined) continue;
       this.#reserved.delete(key);
       const live = this.#wasLive.has(key);
-      if (!live && this.scheduler.tick <= tick + this.ticks.grace)
+      if (!live && !this.#lost.has(digest) && this.scheduler.tick <= tick + this.ticks.grace)
         this.defect(`I2: the reservation of ${key} at tick ${tick} did not hold for a grace`);
     }
   }
@@ -340,6 +346,17 @@ export class World implements DatabaseWorld {
     this.#release(({ until }) => until < scheduler.tick);
   }
 
+  /** The disk loses a file, as disks do. */
+  #lose(): void {
+    const key = this.choices.pick([...this.disk.blobs.keys()]);
+    const digest = key === undefined ? undefined : parseBlobKey(key)?.digest;
+    if (key === undefined || digest === undefined) return;
+    this.counts.losses++;
+    this.#lost.add(digest);
+    this.disk.blobs.delete(key);
+    this.scheduler.trace.push(`${key} is lost`);
+  }
+
   /** Somebody holds what is there, or takes a snapshot. */
   #keep(): void {
     const { model, choices, scheduler } = this;
@@ -397,7 +414,7 @@ export class World implements DatabaseWorld {
       for (const id of manifests)
         if (this.model.get('select 1 from manifest where id = ?', id) === undefined) return 'a held manifest is gone';
       for (const digest of blobs)
-        if (this.model.get("select 1 from blob where digest = ? and state = 'live'", digest) === undefined)
+        if (this.model.get("select 1 from blob where digest = ? and state <> 'absent'", digest) === undefined)
           return `the held blob ${digestFromBytes(digest)} is gone`;
     }
     return undefined;
@@ -421,13 +438,14 @@ export class World implements DatabaseWorld {
       const instance = choices.pick(this.instances);
       if (instance !== undefined) instance.process.pausedUntil = scheduler.tick + 1 + choices.below(20);
     } else if (fate < 110) this.#keep();
+    else if (fate < 114 && this.#loses) this.#lose();
     else if (fate < 150 && scheduler.lateEffects > 0) await scheduler.strike();
     while (this.instances.length < this.#wanted) this.work(await this.start());
   }
 
   /** Throws where an invariant is broken. */
   check(): void {
-    const why = broken(this.model, this.disk) ?? this.#brokenPromise() ?? this.#brokenHold();
+    const why = broken(this.model, this.disk, this.#lost) ?? this.#brokenPromise() ?? this.#brokenHold();
     if (why !== undefined) this.defect(why);
     if (this.#violation !== undefined) throw this.#violation;
     for (const { digest, n } of this.model.all("select digest, n from blob where state = 'live'"))
@@ -438,7 +456,10 @@ export class World implements DatabaseWorld {
     const { tick } = this.scheduler;
     for (const [key, { repository, what, until }] of this.ledger.promises) {
       if (until < tick) this.ledger.promises.delete(key);
-      else if (!isServed(this.model, repository, what.slice('blob:'.length)))
+      else if (
+        !this.#lost.has(what.slice('blob:'.length)) &&
+        !isServed(this.model, repository, what.slice('blob:'.length))
+      )
         return `I2: ${what} in ${repository} was promised until tick ${until}, it is ${tick} and it is gone`;
     }
     for (const { repository, what, there } of this.ledger.manifests.values()) {
