@@ -189,7 +189,7 @@ export function databaseOf(world: DatabaseWorld, process: Process, sole: boolean
         throw new Error('no command of the store uses it');
       },
       dialect: 'sqlite',
-      shared: false,
+      shared: !sole,
       now,
       tick: (model.get('select tick from gc_clock where id = 1') as { tick: number }).tick,
       ticks,
@@ -208,7 +208,7 @@ export function databaseOf(world: DatabaseWorld, process: Process, sole: boolean
   const look = <R>(label: string, read: () => R): Promise<R> => scheduler.at(process, label, async () => read());
   return {
     dialect: 'sqlite',
-    shared: false,
+    shared: !sole,
     ticks,
     hot: {
       manifestByTag: (repository, tag) =>
