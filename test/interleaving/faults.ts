@@ -133,6 +133,7 @@ export const FAULTS: readonly (Fault & { readonly within: number; readonly menu?
   {
     name: 'an undelete does not link again',
     within: 1_000,
+    menu: ['push', 'delete', 'delete', 'restore', 'restore'],
     wrap: (command) =>
       command.name !== 'manifest-restore'
         ? command
@@ -198,6 +199,7 @@ export const FAULTS: readonly (Fault & { readonly within: number; readonly menu?
   {
     name: 'a repository is deleted without reviews of what its manifests kept',
     within: 2_000,
+    menu: ['push', 'push', 'remove'],
     wrap: (command) =>
       command.name !== 'repository-delete'
         ? command
