@@ -8,7 +8,7 @@ import type { Reviewed } from '../../src/maintenance/commands/gc-review.ts';
 import { expireUploads, sweepUploads } from '../../src/maintenance/expire.ts';
 import { type Collector, collector } from '../../src/maintenance/gc.ts';
 import { spill } from '../../src/maintenance/spill.ts';
-import { blobKey, parseBlobKey } from '../../src/oci/blob-key.ts';
+import { parseBlobKey } from '../../src/oci/blob-key.ts';
 import { digestFromBytes, digestToBytes } from '../../src/oci/digest.ts';
 import { FaultError, RegistryError } from '../../src/oci/error.ts';
 import type { BlobKey, Digest, Reference, RepositoryName } from '../../src/oci/names.ts';
@@ -16,6 +16,7 @@ import type { BlobStorage } from '../../src/storage/storage.ts';
 import { type Choices, choices as seeded } from '../support/random.ts';
 import { act } from './clients.ts';
 import { broken, isServed, isThere, SPARSE } from './invariants.ts';
+import { Keeper } from './keeper.ts';
 import { type About, Ledger } from './ledger.ts';
 import { type DatabaseWorld, databaseOf, type Facade, type ModelDatabase } from './model-database.ts';
 import { Disk, storageOf } from './model-storage.ts';
@@ -58,16 +59,6 @@ export interface Counts {
   losses: number;
 }
 
-/** What must stay for a while: manifests and blobs under a hold, keys in the snapshot of a backup. */
-interface Kept {
-  readonly what: 'hold' | 'backup';
-  readonly name: string;
-  readonly until: number;
-  readonly manifests: readonly number[];
-  readonly blobs: readonly Uint8Array[];
-  readonly keys: ReadonlySet<string>;
-}
-
 /** Labels of points at which nothing is under way yet. */
 const IDLE = /^(client|collect|spill|expire)$/;
 const YEARS = 10 * 365 * 86_400_000;
@@ -103,7 +94,7 @@ export class World implements DatabaseWorld {
   readonly #jumps: Choices | undefined;
   readonly #served = new Map<string, number>();
   readonly #reserved = new Map<string, number>();
-  #kept: Kept[] = [];
+  readonly #keeper: Keeper;
   /** Digests whose bytes the disk lost; only in some runs, for then less can be asked of all. */
   readonly #lost = new Set<string>();
   readonly #loses: boolean;
@@ -115,6 +106,7 @@ export class World implements DatabaseWorld {
     this.model = model;
     const choices = seeded(seed);
     this.choices = choices;
+    this.#keeper = new Keeper(model, choices);
     this.scheduler = new Scheduler({ choices, restPermille: choices.pick([0, 5, 20, 60]) ?? 0, restTicks: 25 });
     this.ticks = {
       grace: 4 + choices.below(5),
@@ -258,8 +250,7 @@ export class World implements DatabaseWorld {
       this.defect(`I3: the bytes of ${key} went while a row names them`);
     if (this.model.get('select 1 from dead_key d where d.digest = ? and d.n >= ?', digest, parsed.n) === undefined)
       this.defect(`I3: the bytes of ${key} went, and it is not dead`);
-    for (const { what, keys } of this.#kept)
-      if (keys.has(key)) this.defect(`I3: the bytes of ${key} went while a ${what} needs them`);
+    if (this.#keeper.needs(key)) this.defect(`I3: the bytes of ${key} went while a backup needs them`);
     const served = this.#served.get(`${parsed.digest} ${parsed.n}`);
     if (served !== undefined && this.scheduler.tick < served + this.#deleteAfter)
       this.defect(`I2: the bytes of ${key} went at tick ${this.scheduler.tick}, and it was found at tick ${served}`);
@@ -343,7 +334,7 @@ export class World implements DatabaseWorld {
     await model.run(tickForward, { seen: scheduler.tick }, context);
     scheduler.tick = model.get('select tick from gc_clock where id = 1')?.tick as number;
     scheduler.trace.push(`tick ${scheduler.tick}`);
-    this.#release(({ until }) => until < scheduler.tick);
+    this.#keeper.release(scheduler.tick);
   }
 
   /** The disk loses a file, as disks do. */
@@ -355,69 +346,6 @@ export class World implements DatabaseWorld {
     this.#lost.add(digest);
     this.disk.blobs.delete(key);
     this.scheduler.trace.push(`${key} is lost`);
-  }
-
-  /** Somebody holds what is there, or takes a snapshot. */
-  #keep(): void {
-    const { model, choices, scheduler } = this;
-    const name = `k${++this.#made}`;
-    const until = scheduler.tick + choices.below(20);
-    const none = { name, until, manifests: [], blobs: [], keys: new Set<string>() };
-    const kind = choices.below(3);
-    scheduler.trace.push(`${['a backup', 'a hold of a blob', 'a hold of a repository'][kind]} until ${until}`);
-    if (kind === 0) {
-      model.all(
-        "insert into lease (name, kind, owner, fence, since_tick, due_tick) values (?, 'backup', '', 0, ?, ?)",
-        name,
-        scheduler.tick,
-        until,
-      );
-      const stored = model.all('select digest, n from blob where stored = 1');
-      const keys = stored.map(({ digest, n }) => blobKey(digestFromBytes(digest as Uint8Array), n as number));
-      this.#kept.push({ ...none, what: 'backup', keys: new Set(keys) });
-      return;
-    }
-    const repository = model.get('select id from repository where gone = 0 and name = ?', this.repository(choices));
-    const blob = model.get(
-      "select digest from blob where state = 'live' and digest = ?",
-      digestToBytes((choices.pick(this.blobs) as Blob).digest),
-    );
-    if (kind === 1 ? blob === undefined : repository === undefined) return;
-    const id = kind === 1 ? null : (repository?.id as number);
-    const digest = kind === 1 ? (blob?.digest as Uint8Array) : null;
-    model.all(
-      "insert into hold (uid, repository_id, digest, reason, actor, created_at) values (?, ?, ?, 'a test', 'test', 0)",
-      name,
-      id,
-      digest,
-    );
-    const manifests = id === null ? [] : model.all('select id from manifest where repository_id = ?', id);
-    this.#kept.push({
-      ...none,
-      what: 'hold',
-      manifests: manifests.map((row) => row.id as number),
-      blobs: digest === null ? [] : [digest],
-    });
-  }
-
-  /** What was kept may go. */
-  #release(over: (kept: Kept) => boolean): void {
-    for (const { what, name } of this.#kept.filter(over)) {
-      if (what === 'hold') this.model.all('delete from hold where uid = ?', name);
-      else this.model.all('delete from lease where name = ?', name);
-    }
-    this.#kept = this.#kept.filter((kept) => !over(kept));
-  }
-
-  #brokenHold(): string | undefined {
-    for (const { manifests, blobs } of this.#kept) {
-      for (const id of manifests)
-        if (this.model.get('select 1 from manifest where id = ?', id) === undefined) return 'a held manifest is gone';
-      for (const digest of blobs)
-        if (this.model.get("select 1 from blob where digest = ? and state <> 'absent'", digest) === undefined)
-          return `the held blob ${digestFromBytes(digest)} is gone`;
-    }
-    return undefined;
   }
 
   /** What befalls a world. */
@@ -437,7 +365,8 @@ export class World implements DatabaseWorld {
     } else if (fate < 106) {
       const instance = choices.pick(this.instances);
       if (instance !== undefined) instance.process.pausedUntil = scheduler.tick + 1 + choices.below(20);
-    } else if (fate < 110) this.#keep();
+    } else if (fate < 110)
+      this.#keeper.keep(scheduler, this.repository(choices), (choices.pick(this.blobs) as Blob).digest);
     else if (fate < 114 && this.#loses) this.#lose();
     else if (fate < 150 && scheduler.lateEffects > 0) await scheduler.strike();
     while (this.instances.length < this.#wanted) this.work(await this.start());
@@ -445,7 +374,7 @@ export class World implements DatabaseWorld {
 
   /** Throws where an invariant is broken. */
   check(): void {
-    const why = broken(this.model, this.disk, this.#lost) ?? this.#brokenPromise() ?? this.#brokenHold();
+    const why = broken(this.model, this.disk, this.#lost) ?? this.#brokenPromise() ?? this.#keeper.broken();
     if (why !== undefined) this.defect(why);
     if (this.#violation !== undefined) throw this.#violation;
     for (const { digest, n } of this.model.all("select digest, n from blob where state = 'live'"))
@@ -489,7 +418,7 @@ export class World implements DatabaseWorld {
     for (const instance of [...this.instances]) await this.kill(instance);
     while (scheduler.lateEffects > 0) await scheduler.strike();
     scheduler.forget();
-    this.#release(() => true);
+    this.#keeper.release(Number.POSITIVE_INFINITY);
     const { database, storage, collector: collecting } = await this.start();
     scheduler.direct = true;
     const { signal } = new AbortController();
