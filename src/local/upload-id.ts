@@ -34,13 +34,11 @@ export interface UploadIds {
 /** `key`: at least 32 secret bytes, the same on every instance. */
 export function uploadIds(key: Uint8Array): UploadIds {
   const sign = (head: Uint8Array, repository: RepositoryName, principal: string): Buffer => {
-    const mac = createHmac('sha256', key);
-    for (const field of [head, Buffer.from(repository), Buffer.from(principal)]) {
-      const length = Buffer.alloc(4);
-      length.writeUInt32BE(field.length);
-      mac.update(length).update(field);
-    }
-    return mac.digest().subarray(0, MAC);
+    const text = `${repository.length}:${repository}${principal.length}:${principal}`;
+    const signed = Buffer.allocUnsafe(HEAD + Buffer.byteLength(text));
+    signed.set(head);
+    signed.write(text, HEAD);
+    return createHmac('sha256', key).update(signed).digest().subarray(0, MAC);
   };
   return {
     make(repository, principal, tick, algorithm) {

@@ -76,7 +76,7 @@ export function localUploads(parts: LocalParts): Methods {
     guards: Guards | undefined,
     work: (session: Session) => Promise<T>,
   ): Promise<T> {
-    uploadIds.open(repository, call.principal.id, text);
+    // A text that is no id of this caller is found out below; it can only be busy if it is one.
     if (busy.has(text)) {
       const { size } = await open(call, repository, text);
       throw rangeInvalid(size, 'Another request is writing to this upload');

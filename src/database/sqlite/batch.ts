@@ -68,12 +68,12 @@ export class Batches {
    * Runs all items and gives one part for each transaction (a long batch is several). `now`: wall milliseconds. Never
    * throws: once a transaction is lost, its items and all after it end as FaultError `unavailable`.
    */
-  async run(items: readonly Item[], now: number, give: (part: Part) => void): Promise<void> {
+  async run(items: readonly Item[], now: number, give: (part: Part, last: boolean) => void): Promise<void> {
     let at = 0;
     while (at < items.length) {
       const part = await this.#transaction(items, at, now);
       at += part.endings.length;
-      give(part);
+      give(part, at >= items.length);
     }
   }
 

@@ -19,10 +19,9 @@ export type ToWriter =
   | { readonly kind: 'ping' }
   | { readonly kind: 'close' };
 
-/** From the writer: each transaction of a batch, the batch's end, an answer to a ping. */
+/** From the writer: each transaction of a batch (`last`: the batch is done), an answer to a ping. */
 export type FromWriter =
-  | { readonly kind: 'part'; readonly part: Part; readonly milliseconds: number }
-  | { readonly kind: 'idle' }
+  | { readonly kind: 'part'; readonly part: Part; readonly milliseconds: number; readonly last: boolean }
   | { readonly kind: 'pong' };
 
 /** To the reader: a statement, or the end. */

@@ -35,11 +35,11 @@ export function runWriterThread(commands: CommandList): void {
   });
 
   const say = (message: FromWriter): void => port.postMessage(message);
-  const giveBack = (part: Part, milliseconds: number): void => {
+  const giveBack = (part: Part, milliseconds: number, last: boolean): void => {
     try {
-      say({ kind: 'part', part, milliseconds });
+      say({ kind: 'part', part, milliseconds, last });
     } catch {
-      say({ kind: 'part', part: { ...part, endings: part.endings.map(clonable) }, milliseconds });
+      say({ kind: 'part', part: { ...part, endings: part.endings.map(clonable) }, milliseconds, last });
     }
   };
 
@@ -48,14 +48,13 @@ export function runWriterThread(commands: CommandList): void {
       case 'batch': {
         busy = true;
         let began = systemClock.monotonic();
-        await batches.run(message.items, message.now, (part) => {
+        await batches.run(message.items, message.now, (part, last) => {
           const ended = systemClock.monotonic();
-          giveBack(part, ended - began);
+          giveBack(part, ended - began, last);
           began = ended;
         });
         busy = false;
         quietFor = 0;
-        say({ kind: 'idle' });
         break;
       }
       case 'ping':

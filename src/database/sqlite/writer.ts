@@ -202,10 +202,10 @@ export class Writer {
     switch (message.kind) {
       case 'part':
         this.#part(message.part, message.milliseconds);
-        break;
-      case 'idle':
+        if (!message.last) break;
         this.#flying = [];
-        this.#next();
+        // What the endings make callers do next may join the next batch.
+        this.#wake();
         break;
       case 'pong':
         this.#pings.shift()?.();

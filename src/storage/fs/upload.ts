@@ -28,7 +28,6 @@ export interface Uploads {
 
 /** Uploads under way → size of a buffer: large ones cost less, but memory and the turns of the loop grow with both. */
 const BUFFER_SIZES = [
-  { most: 4, size: 1024 * 1024 },
   { most: 16, size: 256 * 1024 },
   { most: 256, size: 64 * 1024 },
   { most: Number.POSITIVE_INFINITY, size: 16 * 1024 },
