@@ -97,9 +97,8 @@ export class Dispatch {
         log.warn('the outbox cannot be read at the moment', { error: error as Error });
         wait = Math.max(wait, FAILURE_WAIT);
       }
-      if (wait === 0 || this.#stopped) continue;
-      await this.#wake.wait(wait);
-      // Under load each change wakes: a round for each would take the writer's time from the requests.
+      if (wait > 0 && !this.#stopped) await this.#wake.wait(wait);
+      // Under load each change wakes: rounds without a pause would take the writer's time, and the loop's, from requests.
       if (!this.#stopped) await clock.sleep(GATHER_MILLISECONDS);
     }
   }
