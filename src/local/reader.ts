@@ -29,9 +29,7 @@ export function localReader(parts: LocalParts): RegistryReader {
     return found.then(
       (manifest) => {
         if (manifest === undefined) throw manifestUnknown(text);
-        const content = contentOf(manifest);
-        tagCache.set(repository, text, content, version);
-        return content;
+        return tagCache.set(repository, text, contentOf(manifest), version);
       },
       (error: unknown) => {
         throw asRegistryError(error);

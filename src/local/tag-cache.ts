@@ -13,7 +13,7 @@ interface Entry {
 }
 
 /** What it may hold in all. */
-const MAX_ENTRIES = 50_000;
+const MAX_ENTRIES = 100_000;
 const MAX_BYTES = 16 * 1024 * 1024;
 
 /** References are the text of a tag or a digest (no tag has a colon). First in, first out. */
@@ -28,15 +28,33 @@ export class TagCache {
     return entry === undefined || entry.version !== version ? undefined : entry.content;
   }
 
-  /** Keeps what was just read under `version`; must be called in the same turn of the loop as the read. */
-  set(repository: RepositoryName, reference: string, content: ManifestContent, version: number | undefined): void {
+  /**
+   * Keeps what was just read under `version`, and gives what is kept: one content for all tags of a manifest. Must be
+   * called in the same turn of the loop as the read.
+   */
+  set(
+    repository: RepositoryName,
+    reference: string,
+    read: ManifestContent,
+    version: number | undefined,
+  ): ManifestContent {
     let references = this.#repositories.get(repository);
     if (references === undefined) this.#repositories.set(repository, (references = new Map()));
-    this.#remove(references, reference);
-    references.set(reference, { content, version });
-    this.#entries++;
-    this.#bytes += content.bytes.length;
+    const { digest } = read.descriptor;
+    const known = references.get(digest);
+    // The bytes of a digest never change, so they may be older than the version.
+    const content = known?.content ?? read;
+    if (known === undefined || known.version !== version) this.#put(references, digest, { content, version });
+    if (reference !== digest) this.#put(references, reference, { content, version });
     while (this.#entries > MAX_ENTRIES || this.#bytes > MAX_BYTES) this.#evict();
+    return content;
+  }
+
+  #put(references: Map<string, Entry>, reference: string, entry: Entry): void {
+    this.#remove(references, reference);
+    references.set(reference, entry);
+    this.#entries++;
+    this.#bytes += weightOf(reference, entry.content);
   }
 
   /** Forgets a repository. */
@@ -63,6 +81,11 @@ export class TagCache {
     if (entry === undefined) return;
     references.delete(reference);
     this.#entries--;
-    this.#bytes -= entry.content.bytes.length;
+    this.#bytes -= weightOf(reference, entry.content);
   }
+}
+
+/** A content weighs once, under its digest. */
+function weightOf(reference: string, content: ManifestContent): number {
+  return reference === content.descriptor.digest ? content.bytes.length : 0;
 }
