@@ -134,7 +134,7 @@ export class Writer {
   #wake(): void {
     if (this.#posting || this.#flying.length > 0) return;
     this.#posting = true;
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.#posting = false;
       this.#next();
     });
