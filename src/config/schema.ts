@@ -111,7 +111,7 @@ const gc = z.strictObject({
     .int()
     .min(1)
     .max(1_000_000)
-    .default(144)
+    .default(1008)
     .describe('How long a deleted tag or manifest can be brought back.'),
   deleteAfterTicks: z
     .int()
