@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { every, systemClock } from '../../kit/clock.ts';
 import { armFailpoints, killAt } from '../../kit/failpoint.ts';
+import { giveMemoryBack } from '../../kit/rest.ts';
 import { FaultError } from '../../oci/error.ts';
 import type { CommandList } from '../database.ts';
 import { toWire } from '../faults.ts';
@@ -31,7 +32,9 @@ export function runWriterThread(commands: CommandList): void {
   let quietFor = 0;
 
   const stop = every(CHECK_MILLISECONDS, () => {
-    if (!busy && quietFor++ % 60 === 1) checkpoint(batches.connection, data);
+    if (busy || quietFor++ % 60 !== 1) return;
+    checkpoint(batches.connection, data);
+    rest(batches.connection);
   });
 
   const say = (message: FromWriter): void => port.postMessage(message);
@@ -76,6 +79,16 @@ function clonable(ending: Ending): Ending {
   } catch (cause) {
     return { ok: false, error: toWire(new FaultError('bug', 'A command returned what is not plain data.', { cause })) };
   }
+}
+
+/** A quiet writer needs neither its cache nor its garbage. */
+function rest(connection: Connection | undefined): void {
+  try {
+    connection?.db.exec('pragma shrink_memory');
+  } catch {
+    // The next batch meets the same trouble and reports it.
+  }
+  giveMemoryBack();
 }
 
 function checkpoint(connection: Connection | undefined, data: WriterData, last = false): void {
