@@ -43,6 +43,8 @@ export class Dispatch {
   readonly #handlers: ReadonlyMap<string, readonly { readonly giver: string; readonly handle: Handler }[]>;
   readonly #count: (value: number) => void;
   #stopped = false;
+  /** Ends a pause: a sleep alone does not keep the process alive, so one that stops must not wait for it. */
+  readonly #stopping = new AbortController();
   #taken = 0;
   #loop: Promise<void> | undefined;
   #round: Promise<number> | undefined;
@@ -71,6 +73,7 @@ export class Dispatch {
   /** Ends after the round under way. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#stopping.abort();
     this.#forget?.();
     this.#wake.call();
     await this.#loop;
@@ -99,7 +102,7 @@ export class Dispatch {
       }
       if (wait > 0 && !this.#stopped) await this.#wake.wait(wait);
       // Under load each change wakes: rounds without a pause would take the writer's time, and the loop's, from requests.
-      if (!this.#stopped) await clock.sleep(GATHER_MILLISECONDS);
+      if (!this.#stopped) await clock.sleep(GATHER_MILLISECONDS, this.#stopping.signal).catch(() => undefined);
     }
   }
 
