@@ -183,7 +183,7 @@ export interface Registry extends RegistryReader, RegistryWriter, RegistryDelete
 
 /** What only our own store can do, under the same wrappers. */
 export interface Store extends Registry {
-  /** Undelete: links again, in one transaction. MANIFEST_UNKNOWN, MANIFEST_BLOB_UNKNOWN. */
+  /** Undelete: links again, in one transaction; nothing where it is there. MANIFEST_UNKNOWN, MANIFEST_BLOB_UNKNOWN. */
   restore(call: Call, repository: RepositoryName, reference: Reference, guards?: Guards): Promise<void>;
   /** Ends the undelete window now. MANIFEST_UNKNOWN. */
   purge(call: Call, repository: RepositoryName, reference: Reference, guards?: Guards): Promise<void>;

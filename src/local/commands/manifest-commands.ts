@@ -170,7 +170,7 @@ export const tagDelete: Command<TagChangeArgs, undefined> = {
   },
 };
 
-/** Undelete within the window: the blobs are linked again, all or nothing. */
+/** Undelete within the window: the blobs are linked again, all or nothing. Of what is not deleted: nothing happens. */
 export const manifestRestore: Command<ManifestChange, undefined> = {
   name: 'manifest-restore',
   async run(context, change) {
@@ -196,8 +196,10 @@ async function restoreManifest(context: CommandContext, repositoryId: number, ch
     repositoryId,
     change.digest,
   );
-  if (manifest === undefined || manifest.deleted_tick === 0) throw manifestUnknown(digest);
+  if (manifest === undefined) throw manifestUnknown(digest);
   await checkGuards(context, repositoryId, change.guards);
+  // What is there already is restored: who asks twice gets the same answer.
+  if (manifest.deleted_tick === 0) return manifest.id;
   for (const blob of blobs)
     if (blob.state !== 'absent') await linkBlob(context, repositoryId, blob.digest, blob.size ?? 0);
   const gone = await sql.all<{ digest: Uint8Array }>(
