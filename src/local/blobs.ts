@@ -17,7 +17,7 @@ import type { Guards } from '../registry/guard.ts';
 import type { RegistryWriter } from '../registry/registry.ts';
 import { UploadBroken } from '../storage/faults.ts';
 import type { Appended } from '../storage/storage.ts';
-import { blobDamaged, blobLink, blobMount, blobPut, blobReserve } from './commands/blob-commands.ts';
+import { blobLink, blobMount, blobPut, blobReserve } from './commands/blob-commands.ts';
 import { INLINE_BYTES, type LocalParts } from './parts.ts';
 import { peek } from './peek.ts';
 import { isStored } from './reader.ts';
@@ -196,10 +196,4 @@ export function localBlobs(parts: LocalParts): Pick<RegistryWriter, 'pushBlob' |
       return size === undefined ? undefined : { mediaType: OCTET_STREAM, digest, size };
     },
   };
-}
-
-/** Marks bytes as damaged that were found so by somebody else (scrub, spill). */
-export function markDamaged(parts: LocalParts, digest: Digest, n: number): Promise<boolean> {
-  parts.blobCache.delete(digest);
-  return parts.database.run(blobDamaged, { digest: digestToBytes(digest), n });
 }

@@ -100,7 +100,7 @@ export function localUploads(parts: LocalParts): Methods {
     if ('rest' in peeked)
       return {
         id: opened.text,
-        size: (await appendFile(session, chunk, peeked.rest, opened.algorithm ?? 'sha256')).at.size,
+        size: (await appendFile(session, chunk.length, peeked.rest, opened.algorithm ?? 'sha256')).at.size,
       };
     if (peeked.broke === undefined) checkLength(chunk.length, peeked.whole.length);
     const bytes = Buffer.concat([inlineOf(session), peeked.whole]);
@@ -112,19 +112,19 @@ export function localUploads(parts: LocalParts): Methods {
   /** Claims the upload, writes behind what is stored and says so. A body that breaks off keeps what arrived. */
   async function appendFile(
     session: Session,
-    chunk: Chunk,
+    length: number | undefined,
     body: AsyncIterable<Uint8Array>,
     algorithm: Algorithm,
-  ): Promise<{ at: Appended; file: FileState; fence: number; hasher: Hasher | undefined }> {
+  ): Promise<{ at: Appended; file: FileState; hasher: Hasher | undefined }> {
     const claimed = await claim(session, algorithm);
     const { file, fence } = claimed;
-    const before = claimed.at;
-    const hasher = hasherAt(before.size, file, hashers.peek(session.opened.text), parts.storage.epoch);
+    const from = claimed.at;
+    const hasher = hasherAt(from.size, file, hashers.peek(session.opened.text), parts.storage.epoch);
     const options = { signal: session.call.signal, ...(hasher === undefined ? {} : { hash: hasher }) };
     let at: Appended;
     let broken: UploadBroken | undefined;
     try {
-      at = await parts.storage.append(file.file, before, prepend(claimed.carry, body), options);
+      at = await parts.storage.append(file.file, from, prepend(claimed.carry, body), options);
     } catch (error) {
       if (!(error instanceof UploadBroken)) throw error;
       broken = error;
@@ -132,22 +132,22 @@ export function localUploads(parts: LocalParts): Methods {
     }
     const intact = hasher !== undefined && hasher.length === at.size ? hasher : undefined;
     if (broken === undefined) {
-      const came = at.size - before.size - claimed.carry.length;
-      if (chunk.length !== undefined && chunk.length !== came) {
-        await advance(session, fence, session.size, undefinedIfEmpty(session, file, claimed.carry));
-        checkLength(chunk.length, came);
+      const came = at.size - from.size - claimed.carry.length;
+      if (length !== undefined && length !== came) {
+        await advance(session, fence, session.size, before(session, file, claimed.carry));
+        checkLength(length, came);
       }
     }
     const next = fileState(parts, file, at, intact);
-    const after = await advance(session, fence, at.size, next);
+    await advance(session, fence, at.size, next);
     if (intact === undefined) hashers.delete(session.opened.text);
     else hashers.set(session.opened.text, intact);
     if (broken !== undefined) throw broken.broke === 'storage' ? broken : brokenBody(broken.cause);
-    return { at, file: next, fence: after, hasher: intact };
+    return { at, file: next, hasher: intact };
   }
 
   /** What the row says after a chunk was dropped: the bytes that stood before it. */
-  function undefinedIfEmpty(session: Session, file: FileState, carry: Uint8Array): StoredState {
+  function before(session: Session, file: FileState, carry: Uint8Array): StoredState {
     if (session.state?.kind === 'inline') return { kind: 'inline', bytes: Buffer.from(carry) };
     return session.state ?? file;
   }
@@ -224,9 +224,10 @@ export function localUploads(parts: LocalParts): Methods {
         checkLength(last?.length, peeked.whole.length);
         return putInline(parts, target, Buffer.concat([inlineOf(session), peeked.whole]));
       }
-      return finish(target, await appendFile(session, last ?? { body: noBody() }, peeked.rest, algorithmOf(digest)));
+      return finish(target, await appendFile(session, last?.length, peeked.rest, algorithmOf(digest)));
     }
-    if (hasLast) return finish(target, await appendFile(session, last, chunksOf(last.body), session.state.algorithm));
+    if (hasLast)
+      return finish(target, await appendFile(session, last.length, chunksOf(last.body), session.state.algorithm));
     if (!parts.soleWriter) {
       const claimed = await claim(session, session.state.algorithm);
       return finish(target, { at: claimed.at, file: claimed.file, hasher: undefined });
@@ -334,10 +335,4 @@ function fileState({ storage }: LocalParts, file: FileState, at: Appended, hashe
     storage: at.state,
     ...(exported === undefined ? {} : { hash: { state: Buffer.from(exported), epoch: storage.epoch } }),
   };
-}
-
-async function* nothing(): AsyncGenerator<Uint8Array> {}
-
-function noBody(): Chunk['body'] {
-  return nothing() as unknown as Chunk['body'];
 }

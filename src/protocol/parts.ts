@@ -7,6 +7,7 @@ import type { Log, Metrics } from '../kit/log.ts';
 import type { RepositoryName } from '../oci/names.ts';
 import type { Action, Call } from '../registry/call.ts';
 import type { Registry } from '../registry/registry.ts';
+import type { AccessEntry } from '../telemetry/access-log.ts';
 
 /** Node's request, or the HTTP/2 one, which has the same face for all that is used here. */
 export type Request = IncomingMessage;
@@ -33,25 +34,8 @@ export interface ProtocolPeer extends Peer {
   readonly scheme: 'http' | 'https';
 }
 
-/** One line per request, made when its answer is complete or broken off. */
-export interface AccessLine {
-  readonly requestId: string;
-  readonly method: string;
-  /** The raw path with its query, cut at 512 characters. */
-  readonly path: string;
-  /** 499 where the client went before an answer began. */
-  readonly status: number;
-  /** Bytes of the answer's body that were handed to the system. */
-  readonly bytes: number;
-  readonly milliseconds: number;
-  /** The principal's name; empty where nobody was authenticated. */
-  readonly user: string;
-  readonly address: string;
-  /** At most 256 characters. */
-  readonly userAgent: string;
-  /** The code of the error that was answered. */
-  readonly error?: string;
-}
+/** One line per request, made when its answer is complete or broken off. Its path is cut at 512 characters, its agent at 256. */
+export type AccessLine = AccessEntry;
 
 /** Every bound of the room. Sizes are bytes. */
 export interface ProtocolLimits {

@@ -4,7 +4,7 @@
  */
 import type { Readable } from 'node:stream';
 import type { RandomReader } from '../kit/buffers.ts';
-import type { Algorithm, BlobKey, ByteRange, Digest, UploadId } from '../oci/names.ts';
+import type { BlobKey, ByteRange, UploadId } from '../oci/names.ts';
 
 /** What lies under a key. */
 export interface StoredBlob {
@@ -83,10 +83,4 @@ export interface AppendOptions {
   readonly hash?: { update(bytes: Uint8Array): void | Promise<void> };
   /** What was appended is synced before it resolves: for a hash state that is to be trusted after a power cut. */
   readonly durable?: boolean;
-}
-
-/** A digest that storage may be asked to compute off the request loop. */
-export interface HashRequest {
-  readonly algorithm: Algorithm;
-  readonly expected?: Digest;
 }

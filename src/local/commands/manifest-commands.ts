@@ -11,7 +11,15 @@ import type { RepositoryName, Tag } from '../../oci/names.ts';
 import type { Guards } from '../../registry/guard.ts';
 import { checkGuards, checkTagGuards } from './guards.ts';
 import { dropFallback, indexFallback, subjectOfFallback } from './referrer-rows.ts';
-import { addUsage, findRepository, linkBlob, manifestUnknown, queueReview, refuseHeld } from './rows.ts';
+import {
+  addUsage,
+  findRepository,
+  linkBlob,
+  manifestUnknown,
+  queueReview,
+  recordTagEvent,
+  refuseHeld,
+} from './rows.ts';
 
 /** What a deletion or an undeletion is told. */
 export interface ManifestChange {
@@ -122,19 +130,10 @@ async function buryTag(
 ): Promise<void> {
   const { sql, tick, now } = context;
   checkTagGuards(change.guards, { tag: change.tag, from: digestFromBytes(from), to: null });
-  const event = await sql.get<{ id: number }>(
-    `insert into tag_event (repository_id, name, kind, from_digest, to_digest, actor, origin, at)
-     values (?, ?, 'deleted', ?, null, ?, ?, ?) returning id`,
-    repositoryId,
-    change.tag,
-    from,
-    change.facts.actor,
-    JSON.stringify(change.facts.request),
-    now,
-  );
+  const gone = await recordTagEvent(context, repositoryId, { ...change, kind: 'deleted', from, to: null });
   await sql.run(
     'update tag set gone = ?, deleted_tick = ?, updated_at = ? where repository_id = ? and gone = 0 and name = ?',
-    event?.id ?? 0,
+    gone,
     tick,
     now,
     repositoryId,
@@ -278,17 +277,8 @@ export const tagRestore: Command<TagChangeArgs, undefined> = {
       grave.id,
       now,
     );
-    await sql.run(
-      `insert into tag_event (repository_id, name, kind, from_digest, to_digest, actor, origin, at)
-       values (?, ?, 'restored', ?, ?, ?, ?, ?)`,
-      repository.id,
-      change.tag,
-      before?.digest ?? null,
-      grave.digest,
-      change.facts.actor,
-      JSON.stringify(change.facts.request),
-      now,
-    );
+    const history = { ...change, from: before?.digest ?? null, to: grave.digest };
+    await recordTagEvent(context, repository.id, { ...history, kind: 'restored' });
     const subject = subjectOfFallback(change.tag);
     if (subject !== undefined) {
       const children = await sql.all<{ digest: Uint8Array }>(

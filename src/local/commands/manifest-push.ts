@@ -11,7 +11,7 @@ import type { Digest, RepositoryName, Tag } from '../../oci/names.ts';
 import type { Guards } from '../../registry/guard.ts';
 import { checkGuards, checkTagGuards } from './guards.ts';
 import { dropFallback, indexFallback, subjectOfFallback } from './referrer-rows.ts';
-import { addUsage, ensureRepository, freshKeyNumber, killKey, lockBlob, markActive } from './rows.ts';
+import { addUsage, ensureRepository, freshKeyNumber, killKey, lockBlob, markActive, recordTagEvent } from './rows.ts';
 
 /** A parsed manifest as plain data. `annotations` is JSON. Digests are in the database's form, sorted. */
 export interface ManifestPush {
@@ -279,20 +279,10 @@ async function moveTag(
   push: ManifestPush,
   tag: Tag,
 ): Promise<Uint8Array | undefined | 'same'> {
-  const { sql, now } = context;
   const before = await placeTag(context, repositoryId, manifestId, push, tag);
   if (before?.id === manifestId) return 'same';
-  await sql.run(
-    `insert into tag_event (repository_id, name, kind, from_digest, to_digest, actor, origin, at)
-     values (?, ?, 'moved', ?, ?, ?, ?, ?)`,
-    repositoryId,
-    tag,
-    before?.digest ?? null,
-    push.digest,
-    push.facts.actor,
-    JSON.stringify(push.facts.request),
-    now,
-  );
+  const history = { tag, from: before?.digest ?? null, to: push.digest, facts: push.facts };
+  await recordTagEvent(context, repositoryId, { ...history, kind: 'moved' });
   const subject = subjectOfFallback(tag);
   if (subject !== undefined) {
     if (before !== undefined) await dropFallback(context, repositoryId, before.id);

@@ -3,6 +3,7 @@
  * blob, queue (0, digest), link, manifest, tag. What stands in {braces} is PostgreSQL's row lock.
  */
 import type { CommandContext } from '../../database/database.ts';
+import type { Facts } from '../../kit/facts.ts';
 import { uuidv7 } from '../../kit/id.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { BlobState, RepositoryName } from '../../oci/names.ts';
@@ -126,6 +127,37 @@ export async function addUsage(
     bytes,
     manifests,
   );
+}
+
+/** What happened to a tag. Digests in the database's form; null: there was none, there is none. */
+export interface TagEvent {
+  readonly tag: string;
+  readonly kind: 'moved' | 'deleted' | 'restored';
+  readonly from: Uint8Array | null;
+  readonly to: Uint8Array | null;
+  readonly facts: Facts;
+}
+
+/** Writes the tag's history; the event's id, which is the `gone` of a tombstone. */
+export async function recordTagEvent(
+  { sql, now }: CommandContext,
+  repositoryId: number,
+  event: TagEvent,
+): Promise<number> {
+  const row = await sql.get<{ id: number }>(
+    `insert into tag_event (repository_id, name, kind, from_digest, to_digest, actor, origin, at)
+     values (?, ?, ?, ?, ?, ?, ?, ?) returning id`,
+    repositoryId,
+    event.tag,
+    event.kind,
+    event.from,
+    event.to,
+    event.facts.actor,
+    JSON.stringify(event.facts.request),
+    now,
+  );
+  if (row === undefined) throw new Error('an insert returned no row');
+  return row.id;
 }
 
 /** A hold's reason, where one protects the repository, this tag or one of these digests; undefined where none does. */

@@ -7,7 +7,7 @@ import { RegistryError } from '../../oci/error.ts';
 import type { RepositoryName } from '../../oci/names.ts';
 import type { Guards } from '../../registry/guard.ts';
 import { checkGuards } from './guards.ts';
-import { ensureRepository, findRepository, markActive } from './rows.ts';
+import { ensureRepository, markActive } from './rows.ts';
 
 /** Which upload: its row id, and the repository and principal that its signed id names. */
 export interface UploadKey {
@@ -135,7 +135,7 @@ export const uploadClose: Command<UploadKey, { state: string | undefined }> = {
       );
       return { result: { state: row.state }, touched: [] };
     }
-    const repository = (await findRepository(context, name)) ?? (await ensureRepository(context, name));
+    const repository = await ensureRepository(context, name);
     await sql.run(
       `insert into upload (id, repository_id, principal, size, state, fence, claimed, due_tick, created_at)
        values (?, ?, ?, 0, ?, 1, 0, ?, ?) on conflict (id) do nothing`,
