@@ -2,32 +2,25 @@
  * The joining file: from a configuration to a store with everything around it. What the parts are is said here, and so
  * is the order of the wrappers.
  */
-import { resolve } from 'node:path';
 import { type AccessRoom, accessFrom } from './access/open.ts';
 import { type GuardedStore, withAccess } from './access/with-access.ts';
 import { collectorFrom, gcCommands } from './collecting.ts';
-import { COMMANDS } from './commands.ts';
 import { fileBytes, fileStamp } from './config/files.ts';
 import type { CoreConfig } from './config/schema.ts';
 import type { Configuration } from './configuration.ts';
 import type { Database } from './database/database.ts';
-import type { SqliteOptions } from './database/open.ts';
 import type { Feature, Core as FeatureCore } from './features/feature.ts';
 import { type Jobs, startJobs } from './jobs/start.ts';
-import type { Clock } from './kit/clock.ts';
-import { FAILPOINTS, type Failpoint } from './kit/failpoint.ts';
-import type { Log, Metrics } from './kit/log.ts';
 import { openLocal } from './local/open.ts';
 import { sweepUploads } from './maintenance/expire.ts';
 import { maintenance } from './maintenance/jobs.ts';
-import { MIGRATIONS } from './migrations.ts';
 import { FaultError } from './oci/error.ts';
+import type { Opening } from './opening.ts';
 import type { BlobSources, Store } from './registry/registry.ts';
 import { withGuards } from './registry/with-guards.ts';
 import { withPullChecks } from './registry/with-pull-checks.ts';
 import type { AdminCommands } from './server/admin.ts';
 import { isLoopback } from './server/forwarded.ts';
-import type { StorageSettings } from './storage/open.ts';
 import type { BlobStorage } from './storage/storage.ts';
 import type { RootLog } from './telemetry/log.ts';
 import type { MetricStore } from './telemetry/metrics.ts';
@@ -44,11 +37,8 @@ export interface StartOptions {
 }
 
 /** What every process has, whatever it does. */
-export interface Base {
+export interface Base extends Opening {
   readonly options: StartOptions;
-  readonly config: Configuration;
-  readonly data: string;
-  readonly clock: Clock;
   readonly log: RootLog;
   readonly metrics: MetricStore;
 }
@@ -202,6 +192,8 @@ const CORE: ReadonlySet<string> = new Set<keyof CoreConfig>([
   'manifests',
   'uploads',
   'gc',
+  'scrub',
+  'heal',
   'access',
   'log',
   'tracing',
@@ -212,47 +204,6 @@ function opened<T>(part: T | undefined): T {
   if (part === undefined)
     throw new FaultError('bug', 'A feature asked for a part before it was there, or in a process that has none.');
   return part;
-}
-
-/** How the database is opened; the same for the owner, a member, and a command on data. */
-export function databaseOptions(
-  base: Pick<Base, 'config' | 'data' | 'clock'> & {
-    readonly log: Log;
-    readonly metrics: Metrics;
-    readonly options?: StartOptions;
-  },
-): SqliteOptions {
-  const { config, data, clock, log, metrics } = base;
-  const failpoint = failpointOf(base.options?.failpoint);
-  return {
-    commands: COMMANDS,
-    migrations: MIGRATIONS,
-    folder: data,
-    durability: config.storage.durability,
-    ticks: {
-      grace: config.gc.graceTicks,
-      undelete: config.gc.undeleteTicks,
-      uploadLifetime: Math.max(1, Math.ceil(config.uploads.lifetime / config.gc.tick)),
-    },
-    clock,
-    log,
-    metrics,
-    ...(failpoint === undefined ? {} : { failpoint }),
-  };
-}
-
-/** Where bytes lie. */
-export function storageSettings(base: Pick<Base, 'config' | 'data'>): StorageSettings {
-  const { driver, fs, durability } = base.config.storage;
-  return { driver, root: resolve(fs.root ?? resolve(base.data, 'storage')), durability };
-}
-
-/** The failpoint of that name; a wrong name ends the start. */
-export function failpointOf(asked: StartOptions['failpoint']): { name: Failpoint; count: number } | undefined {
-  if (asked === undefined) return undefined;
-  const name = FAILPOINTS.find((one) => one === asked.name);
-  if (name === undefined) throw new Error(`there is no failpoint ${asked.name}`);
-  return { name, count: asked.count };
 }
 
 /** Whether a host to listen on can be reached from this machine only. */

@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { after, test } from 'node:test';
 import { collectorFrom, gcCommands } from './collecting.ts';
-import { databaseOptions, storageSettings } from './compose.ts';
 import { loadConfiguration } from './configuration.ts';
 import { openSqlite } from './database/open.ts';
 import { withGc } from './gc-on-data.ts';
@@ -17,6 +16,7 @@ import { tickForward } from './local/commands/house-keeping.ts';
 import { openLocal } from './local/open.ts';
 import { digestOf } from './oci/digest.ts';
 import type { RepositoryName } from './oci/names.ts';
+import { sqliteOptions, storageSettings } from './opening.ts';
 import type { Call } from './registry/call.ts';
 import { serveAdmin } from './server/admin.ts';
 import { openStorage } from './storage/open.ts';
@@ -35,7 +35,7 @@ const CALL: Call = {
 test('status, explain and run: asked of the server that has the folder, else done on it', async () => {
   const { config } = await loadConfiguration({ flags: { data: folder }, file: undefined });
   const base = { config, data: folder, clock: systemClock, log: silentLog, metrics: noMetrics };
-  const database = await openSqlite(databaseOptions(base));
+  const database = await openSqlite(sqliteOptions(base));
   const storage = await openStorage(storageSettings(base), base);
   const parts = { ...base, database, storage };
   const store = await openLocal({ ...parts, sparse: 'none', tickMilliseconds: 3_600_000, movesTick: false });

@@ -29,14 +29,8 @@ export async function onData<Name extends keyof DataCommands>(
   const data = resolve(config.data);
   const asked = await askAdmin(data, name, args);
   if (asked !== undefined) return asked.result as Result;
-  const [accounts, { databaseOptions }, { openSqlite }] = await Promise.all([
-    import('./access/accounts.ts'),
-    import('./compose.ts'),
-    import('./database/open.ts'),
-  ]);
-  const database = await openSqlite(
-    databaseOptions({ config, data, clock: systemClock, log: silentLog, metrics: noMetrics }),
-  );
+  const [accounts, { openDatabase }] = await Promise.all([import('./access/accounts.ts'), import('./opening.ts')]);
+  const database = await openDatabase({ config, data, clock: systemClock, log: silentLog, metrics: noMetrics });
   const commands: DataCommands = {
     'user.add': (account) => accounts.addAccount(database, account),
     'user.passwd': (account) => accounts.setPassword(database, account.name, account.password),

@@ -1,6 +1,7 @@
 /** Starts one of several processes over one data folder: the primary, or a member of it. */
-import { type Base, databaseOptions, openCore, storageSettings } from './compose.ts';
+import { type Base, openCore } from './compose.ts';
 import { joinSqlite, openSqlite } from './database/open.ts';
+import { sqliteOptions, storageSettings } from './opening.ts';
 import { adminCommands, keepHouse, notReadyMilliseconds, type Running, reloadInto, running, urlOf } from './running.ts';
 import { serveAdmin } from './server/admin.ts';
 import { isMember, joinPrimary, startMembers } from './server/cluster.ts';
@@ -16,7 +17,7 @@ export function startSeveral(base: Base): Promise<Running> {
 /** The process that owns the folder of several: the writer, the jobs, the admin socket. */
 async function startPrimary(base: Base): Promise<Running> {
   const { config, log, clock, metrics } = base;
-  const database = await openSqlite(databaseOptions(base));
+  const database = await openSqlite(sqliteOptions(base));
   const storage = await openStorage(storageSettings(base), base);
   const core = await openCore(base, { database, storage, keepsHouse: true });
   const admin = await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, log);
@@ -62,7 +63,7 @@ async function startMember(base: Base): Promise<Running> {
     reload: () => void asked.running?.reload(),
     own: () => base.metrics.snapshot(),
   });
-  const database = await joinSqlite(databaseOptions(base), membership.channel);
+  const database = await joinSqlite(sqliteOptions(base), membership.channel);
   const storage = await openStorage(storageSettings(base), base);
   const core = await openCore(base, { database, storage, keepsHouse: false });
   const serving = await openServing(base, core, membership);

@@ -1,9 +1,9 @@
 /** Starts a server: in this process, or in several. */
 import { resolve } from 'node:path';
-import { type Base, databaseOptions, failpointOf, openCore, type StartOptions, storageSettings } from './compose.ts';
-import { openSqlite } from './database/open.ts';
+import { type Base, openCore, type StartOptions } from './compose.ts';
 import { systemClock } from './kit/clock.ts';
 import { armFailpoints, killAt } from './kit/failpoint.ts';
+import { failpointOf, openDatabase, storageSettings } from './opening.ts';
 import { adminCommands, keepHouse, type Running, running } from './running.ts';
 import { serveAdmin } from './server/admin.ts';
 import { openServing } from './serving.ts';
@@ -18,17 +18,15 @@ export async function start(options: StartOptions): Promise<Running> {
   armFor(options.failpoint);
   const metrics = openMetrics();
   processMetrics(metrics, options.version);
-  const base: Base = { options, config, data: resolve(config.data), clock: systemClock, log, metrics };
+  const { failpoint } = options;
+  const base: Base = { options, config, data: resolve(config.data), clock: systemClock, log, metrics, failpoint };
   if (config.server.processes === 1) return startAlone(base);
   return (await import('./several.ts')).startSeveral(base);
 }
 
 /** One process that does everything: what a laptop and most servers run. */
 async function startAlone(base: Base): Promise<Running> {
-  const [database, storage] = await Promise.all([
-    openSqlite(databaseOptions(base)),
-    openStorage(storageSettings(base), base),
-  ]);
+  const [database, storage] = await Promise.all([openDatabase(base), openStorage(storageSettings(base), base)]);
   const core = await openCore(base, { database, storage, keepsHouse: true });
   const serving = await openServing(base, core, { snapshots: undefined });
   const admin = await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, base.log);

@@ -5,7 +5,9 @@
 import * as z from 'zod';
 import { access } from './access-schema.ts';
 import { LIMITS, type LimitName, SETTABLE } from './limits.ts';
-import { addressRange, bytes, duration, listenAddress } from './values.ts';
+import { storage } from './storage-schema.ts';
+import { heal, scrub } from './trust-schema.ts';
+import { addressRange, bytes, duration, listenAddress, secret } from './values.ts';
 
 /** The program's identity files for TLS. */
 const tls = z
@@ -74,15 +76,17 @@ const server = z.strictObject({
     .describe('Web origins whose pages may read answers.'),
 });
 
-const storage = z.strictObject({
-  driver: z.enum(['fs']).default('fs').describe('Where blobs lie.'),
-  fs: z
-    .strictObject({ root: z.string().min(1).optional().describe('The folder. Absent: `storage` in the data folder.') })
-    .prefault({}),
-  durability: z
-    .enum(['full', 'relaxed'])
-    .default('full')
-    .describe('full: what was acknowledged survives a power cut. relaxed: it survives a crash of the program.'),
+const database = z.strictObject({
+  url: secret(z.string().regex(/^postgres(ql)?:\/\/\S+$/, 'must be as in "postgres://user:password@host/database"'))
+    .optional()
+    .describe('A PostgreSQL database that any number of servers share. Absent: SQLite in the data folder.'),
+  connections: z.int().min(2).max(1_000).default(10).describe('Most connections of one process to PostgreSQL.'),
+  waiting: z
+    .int()
+    .min(0)
+    .max(100_000)
+    .default(512)
+    .describe('How many statements may wait for a connection; more are answered with 503.'),
 });
 
 const manifests = z.strictObject({
@@ -167,10 +171,12 @@ export const CORE_SECTIONS = {
   server: server.prefault({}).describe('Listening, proxies, stopping.'),
   data: z.string().min(1).default('./data').describe('The data folder: the database, and the blobs of the fs driver.'),
   storage: storage.prefault({}).describe('Where blobs lie.'),
-  database: z.strictObject({}).prefault({}).describe('SQLite in the data folder.'),
+  database: database.prefault({}).describe('What is known about the blobs: SQLite, or PostgreSQL.'),
   manifests: manifests.prefault({}).describe('What is accepted as a manifest.'),
   uploads: uploads.prefault({}).describe('Uploads under way.'),
   gc: gc.prefault({}).describe('Garbage collection.'),
+  scrub: scrub.prefault({}).describe('Looking for damaged bytes.'),
+  heal: heal.prefault({}).describe('Where damaged bytes are fetched again.'),
   access: access.prefault({}).describe('Who may do what.'),
   log: log.prefault({}).describe('Logs.'),
   tracing: tracing.prefault({}).describe('OpenTelemetry traces.'),
@@ -188,7 +194,15 @@ export function configSchema<S extends Sections>(sections: S) {
   for (const name of Object.keys(sections)) {
     if (name in CORE_SECTIONS) throw new Error(`two configuration sections are called ${name}`);
   }
-  return z.strictObject({ ...CORE_SECTIONS, ...sections });
+  return z.strictObject({ ...CORE_SECTIONS, ...sections }).refine(redirectsEndInTime, {
+    message: 'an address must not outlive deleted bytes: at most gc.deleteAfterTicks × gc.tick',
+    path: ['storage', 'redirect', 'lifetime'],
+  });
+}
+
+function redirectsEndInTime(given: unknown): boolean {
+  const { storage, gc } = given as CoreConfig;
+  return storage.driver === 'fs' || storage.redirect.lifetime <= gc.deleteAfterTicks * gc.tick;
 }
 
 /** The JSON schema (2020-12) of what may be written. */
