@@ -16,6 +16,7 @@ import { sweepUploads } from './maintenance/expire.ts';
 import { maintenance } from './maintenance/jobs.ts';
 import { FaultError } from './oci/error.ts';
 import type { Opening } from './opening.ts';
+import { redirectFrom } from './redirecting.ts';
 import type { BlobSources, Store } from './registry/registry.ts';
 import { withGuards } from './registry/with-guards.ts';
 import { withPullChecks } from './registry/with-pull-checks.ts';
@@ -81,6 +82,7 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
       clock,
       log,
       sparse: config.manifests.sparse,
+      redirect: redirectFrom(config),
       tickMilliseconds: config.gc.tick,
       movesTick: keepsHouse,
     }),

@@ -20,7 +20,7 @@ import type { Appended } from '../storage/storage.ts';
 import { blobLink, blobMount, blobPut, blobReserve } from './commands/blob-commands.ts';
 import { INLINE_BYTES, type LocalParts } from './parts.ts';
 import { peek } from './peek.ts';
-import { isStored } from './reader.ts';
+import { isStored } from './stored-bytes.ts';
 
 /** How often a push starts over when its key dies under it. */
 const ATTEMPTS = 3;

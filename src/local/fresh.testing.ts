@@ -11,7 +11,7 @@ import { MIGRATIONS } from '../migrations.ts';
 import { openStorage } from '../storage/open.ts';
 import type { BlobStorage } from '../storage/storage.ts';
 import { type Local, openLocal } from './open.ts';
-import type { Sparse } from './parts.ts';
+import type { Redirect, Sparse } from './parts.ts';
 
 /** What a test has in hand. */
 export interface LocalForTest {
@@ -28,19 +28,24 @@ interface FreshOptions {
   readonly keep?: boolean;
   /** Another database than a new SQLite in the folder; the caller closes nothing of it. */
   readonly openDatabase?: (folder: string) => Promise<Database>;
+  /** Another storage than files in the folder; closed with the store. */
+  readonly storage?: BlobStorage;
+  readonly redirect?: Redirect;
 }
 
 /** Opens one. Ticks are an hour long, so that they stand still. */
 export async function freshLocal(options: FreshOptions = {}): Promise<LocalForTest> {
   const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'longshore-local-')));
   const shared = { log: silentLog, metrics: noMetrics, clock: systemClock };
-  const storage = await openStorage({ driver: 'fs', root: join(folder, 'storage'), durability: 'full' });
+  const storage =
+    options.storage ?? (await openStorage({ driver: 'fs', root: join(folder, 'storage'), durability: 'full' }));
   const database = await (options.openDatabase ?? openFolder)(folder);
   const store = await openLocal({
     ...shared,
     storage,
     database,
     sparse: options.sparse ?? 'none',
+    redirect: options.redirect,
     tickMilliseconds: 3_600_000,
     movesTick: true,
   });

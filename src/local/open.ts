@@ -11,7 +11,7 @@ import { tickForward, uploadKeyEnsure } from './commands/house-keeping.ts';
 import { localDeleter } from './deleter.ts';
 import { localLister } from './lister.ts';
 import { localManifests } from './manifests.ts';
-import { type LocalParts, newCaches, type Sparse } from './parts.ts';
+import { type LocalParts, newCaches, type Redirect, type Sparse } from './parts.ts';
 import { localReader } from './reader.ts';
 import { uploadIds } from './upload-id.ts';
 import { localUploads } from './uploads.ts';
@@ -23,6 +23,8 @@ export interface LocalOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly sparse: Sparse;
+  /** Where storage can give addresses: who gets them. Absent: nobody. */
+  readonly redirect?: Redirect | undefined;
   /** Milliseconds of one tick. */
   readonly tickMilliseconds: number;
   /** Whether this process moves the tick; false in all but one process of a host. */
@@ -50,6 +52,7 @@ export async function openLocal(options: LocalOptions): Promise<Local> {
     clock,
     log,
     sparse: options.sparse,
+    redirect: options.redirect,
     uploadIds: uploadIds(key),
     soleWriter: database.dataVersion() === undefined,
     ...newCaches(),

@@ -17,6 +17,13 @@ export const INLINE_BYTES = 32 * 1024;
 /** Stored blobs up to this size are kept in memory by their digest once read. */
 export const CACHED_BLOB_BYTES = 64 * 1024;
 
+/** Who is sent to the object store for a blob, and how long the address works. */
+export interface Redirect {
+  /** At least 1; no longer than bytes stay after their row went. */
+  readonly seconds: number;
+  allowed(client: { readonly address: string; readonly userAgent?: string | undefined }): boolean;
+}
+
 /** The shared parts. */
 export interface LocalParts {
   readonly storage: BlobStorage;
@@ -25,6 +32,8 @@ export interface LocalParts {
   readonly log: Log;
   readonly sparse: Sparse;
   readonly uploadIds: UploadIds;
+  /** Absent: blobs are always served from here. */
+  readonly redirect?: Redirect | undefined;
   /** This process has the only writer, so what no request of it holds is held by nobody. */
   readonly soleWriter: boolean;
   readonly tagCache: TagCache;
