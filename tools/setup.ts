@@ -1,10 +1,19 @@
 /**
  * `npm run test:setup`: brings the programs that the tests use and the project does not contain. Debian packages by
- * apt (only where one is missing), Go programs built into `.cache/bin` of the checkout at the versions of
- * `tools.json`, two at a time. Quick where all is there; what fails is tried once more.
+ * apt (only where one is missing), servers from npm in `test/servers`, Go programs built into `.cache/bin` of the
+ * checkout at the versions of `tools.json`, two at a time. Quick where all is there; what fails is tried once more.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { z } from 'zod';
@@ -159,8 +168,25 @@ async function setupGo(): Promise<void> {
   if (failures.length > 0) throw new AggregateError(failures, failures.map((error) => error.message).join('\n'));
 }
 
+/** Servers from npm that tests run against: each in a folder of its own, with its own lock. */
+async function setupServers(): Promise<void> {
+  for (const name of readdirSync(join(ROOT, 'test/servers'))) {
+    const folder = join(ROOT, 'test/servers', name);
+    const lock = readFileSync(join(folder, 'package-lock.json'), 'utf8');
+    const stamp = join(folder, 'node_modules/.lock-of-setup');
+    if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) {
+      say(`${name} is there`);
+      continue;
+    }
+    say(`installing ${name}`);
+    await twice(`npm ci of ${name}`, () => execute('npm', ['ci', '--no-audit', '--no-fund'], { cwd: folder }));
+    writeFileSync(stamp, lock);
+  }
+}
+
 try {
   await setupPackages();
+  await setupServers();
   await setupGo();
   say('done');
 } catch (error) {
