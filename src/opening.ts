@@ -45,6 +45,21 @@ export function placeSettings(place: Place, durability: 'full' | 'relaxed' = 'fu
   return { driver, ...place.azure! };
 }
 
+/** The storage that a server serves from, with the cache that the configuration puts in front of it. FaultError. */
+export async function openServingStorage(base: Opening): Promise<BlobStorage> {
+  const { openStorage } = await import('./storage/open.ts');
+  const storage = await openStorage(storageSettings(base), base);
+  const { driver, cache } = base.config.storage;
+  if (driver === 'fs' || cache.maxBytes === undefined) return storage;
+  const { withBlobCache } = await import('./storage/cached/cached.ts');
+  return withBlobCache(storage, {
+    folder: resolve(cache.path ?? resolve(base.data, 'cache')),
+    // Each process knows its own files only.
+    maxBytes: Math.floor(cache.maxBytes / base.config.server.processes),
+    ...base,
+  });
+}
+
 /** How the SQLite files are opened; the same for the owner, a member, and a command on data. */
 export function sqliteOptions(base: Opening): SqliteOptions {
   const failpoint = failpointOf(base.failpoint);

@@ -1,13 +1,12 @@
 /** Starts one of several processes over one data folder: the primary, or a member of it. */
 import { type Base, openCore } from './compose.ts';
 import { joinSqlite, openSqlite } from './database/open.ts';
-import { sqliteOptions, storageSettings } from './opening.ts';
+import { openServingStorage, sqliteOptions } from './opening.ts';
 import { adminCommands, keepHouse, notReadyMilliseconds, type Running, reloadInto, running, urlOf } from './running.ts';
 import { serveAdmin } from './server/admin.ts';
 import { isMember, joinPrimary, startMembers } from './server/cluster.ts';
 import { stopper } from './server/stop.ts';
 import { openServing } from './serving.ts';
-import { openStorage } from './storage/open.ts';
 
 /** Which of the two this is, is known by who started it. */
 export function startSeveral(base: Base): Promise<Running> {
@@ -18,7 +17,7 @@ export function startSeveral(base: Base): Promise<Running> {
 async function startPrimary(base: Base): Promise<Running> {
   const { config, log, clock, metrics } = base;
   const database = await openSqlite(sqliteOptions(base));
-  const storage = await openStorage(storageSettings(base), base);
+  const storage = await openServingStorage(base);
   const core = await openCore(base, { database, storage, keepsHouse: true });
   const admin = await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, log);
   const maintenance = keepHouse(base, core.access);
@@ -64,7 +63,7 @@ async function startMember(base: Base): Promise<Running> {
     own: () => base.metrics.snapshot(),
   });
   const database = await joinSqlite(sqliteOptions(base), membership.channel);
-  const storage = await openStorage(storageSettings(base), base);
+  const storage = await openServingStorage(base);
   const core = await openCore(base, { database, storage, keepsHouse: false });
   const serving = await openServing(base, core, membership);
   membership.ready(serving.port);

@@ -3,11 +3,10 @@ import { resolve } from 'node:path';
 import { type Base, openCore, type StartOptions } from './compose.ts';
 import { systemClock } from './kit/clock.ts';
 import { armFailpoints, killAt } from './kit/failpoint.ts';
-import { failpointOf, openDatabase, storageSettings } from './opening.ts';
+import { failpointOf, openDatabase, openServingStorage } from './opening.ts';
 import { adminCommands, keepHouse, type Running, running } from './running.ts';
 import { serveAdmin } from './server/admin.ts';
 import { openServing } from './serving.ts';
-import { openStorage } from './storage/open.ts';
 import { openLog } from './telemetry/log.ts';
 import { openMetrics, processMetrics } from './telemetry/metrics.ts';
 
@@ -26,7 +25,7 @@ export async function start(options: StartOptions): Promise<Running> {
 
 /** One process that does everything: what a laptop and most servers run. */
 async function startAlone(base: Base): Promise<Running> {
-  const [database, storage] = await Promise.all([openDatabase(base), openStorage(storageSettings(base), base)]);
+  const [database, storage] = await Promise.all([openDatabase(base), openServingStorage(base)]);
   const core = await openCore(base, { database, storage, keepsHouse: true });
   const serving = await openServing(base, core, { snapshots: undefined });
   const admin = await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, base.log);
