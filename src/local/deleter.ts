@@ -7,6 +7,7 @@ import { blobUnlink } from './commands/blob-commands.ts';
 import { manifestDelete, manifestRestore, tagDelete, tagRestore } from './commands/manifest-commands.ts';
 import { tagPurge, tombstonePurge } from './commands/purge.ts';
 import { repositoryDelete } from './commands/repository-delete.ts';
+import { tagRollback } from './commands/tag-rollback.ts';
 import type { LocalParts } from './parts.ts';
 
 type Methods = RegistryDeleter & Pick<Store, 'restore' | 'purge' | 'deleteRepository'>;
@@ -32,7 +33,10 @@ export function localDeleter({ database }: LocalParts): Methods {
     async restore(call, repository, reference, guards = []) {
       const facts = factsOf(call);
       failpoint('restore.commit.before');
-      if ('tag' in reference) await database.run(tagRestore, { repository, tag: reference.tag, guards, facts });
+      if ('tag' in reference && 'digest' in reference) {
+        const { tag, digest } = reference;
+        await database.run(tagRollback, { repository, tag, digest: digestToBytes(digest), guards, facts });
+      } else if ('tag' in reference) await database.run(tagRestore, { repository, tag: reference.tag, guards, facts });
       else await database.run(manifestRestore, { repository, digest: digestToBytes(reference.digest), guards, facts });
       failpoint('restore.commit.after');
     },

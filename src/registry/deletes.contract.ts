@@ -160,6 +160,33 @@ export function deleteContract(open: OpenForTest): void {
     );
 
     test(
+      'restore of a tag with a digest rolls it back, the manifest with it where it is deleted',
+      onFresh(open, async (store) => {
+        const one = await pushImage(store, ann, a, 'one', 'v1');
+        const two = await pushImage(store, ann, a, 'two', 'v1');
+        const at = async (): Promise<string> => (await store.resolveManifest(ann, a, { tag: tag('v1') })).digest;
+        const back = { tag: tag('v1'), digest: one.digest };
+        const immutable: Guards = [{ kind: 'tags-unmoved', rule: 'all', include: ['**'], except: [] }];
+        await refused(store.restore(ann, a, back, immutable), 'DENIED');
+        const elsewhere: Guards = [{ kind: 'tag-at', tag: tag('v1'), digest: one.digest }];
+        assert.equal((await refused(store.restore(ann, a, back, elsewhere), 'DENIED')).status, 412);
+        assert.equal(await at(), two.digest);
+        await store.deleteManifest(ann, a, one.digest);
+        await refused(store.restore(ann, a, back, immutable), 'DENIED');
+        await refused(store.resolveManifest(ann, a, { digest: one.digest }), 'MANIFEST_UNKNOWN');
+        await store.restore(ann, a, back, [{ kind: 'tag-at', tag: tag('v1'), digest: two.digest }]);
+        assert.equal(await at(), one.digest);
+        assert.deepEqual(await pullBlob(store, ann, a, layer.digest), layer.bytes);
+        await store.restore(ann, a, back);
+        await store.restore(ann, a, { tag: tag('new'), digest: two.digest }, [
+          { kind: 'tag-at', tag: tag('new'), digest: null },
+        ]);
+        await refused(store.restore(ann, a, { tag: tag('v1'), digest: blob('never').digest }), 'MANIFEST_UNKNOWN');
+        await refused(store.restore(ann, b, back), 'MANIFEST_UNKNOWN');
+      }),
+    );
+
+    test(
       'restore of an index needs its children',
       onFresh(open, async (store) => {
         const child = await pushImage(store, ann, a, 'one');

@@ -146,7 +146,9 @@ export function memoryManifests(state: MemoryState): ManifestMethods {
     },
 
     async restore(_call, name, reference, guards) {
-      const [repository, digest, manifest] = buriedManifest(name, reference);
+      const rollsBack = 'tag' in reference && 'digest' in reference;
+      const wanted = rollsBack ? { digest: reference.digest } : reference;
+      const [repository, digest, manifest] = buriedManifest(name, wanted);
       checkGuards(state, repository, guards, {
         moves: 'tag' in reference ? [{ tag: reference.tag, to: digest }] : [],
         addBytes: manifest.deleted ? manifest.bytes.length : 0,
@@ -154,7 +156,7 @@ export function memoryManifests(state: MemoryState): ManifestMethods {
       });
       if (manifest.deleted) revive(repository, manifest);
       if ('tag' in reference) {
-        repository.tagBin.delete(reference.tag);
+        if (!rollsBack) repository.tagBin.delete(reference.tag);
         repository.tags.set(reference.tag, digest);
       }
     },

@@ -181,10 +181,13 @@ export interface RegistryLister {
 /** A place where images live: 18 methods. */
 export interface Registry extends RegistryReader, RegistryWriter, RegistryDeleter, RegistryLister {}
 
+/** What can be brought back. A tag with a digest: the tag on that manifest of the repository, deleted or not (a roll back). */
+export type Restorable = Reference | { readonly tag: Tag; readonly digest: Digest };
+
 /** What only our own store can do, under the same wrappers. */
 export interface Store extends Registry {
   /** Undelete: links again, in one transaction; nothing where it is there. MANIFEST_UNKNOWN, MANIFEST_BLOB_UNKNOWN. */
-  restore(call: Call, repository: RepositoryName, reference: Reference, guards?: Guards): Promise<void>;
+  restore(call: Call, repository: RepositoryName, reference: Restorable, guards?: Guards): Promise<void>;
   /** Ends the undelete window now. MANIFEST_UNKNOWN. */
   purge(call: Call, repository: RepositoryName, reference: Reference, guards?: Guards): Promise<void>;
   /** One chunk; call it until `done`. NAME_UNKNOWN. */

@@ -1,15 +1,16 @@
 /** Asks every guard source before a mutation and passes what they answer down with it, after the caller's own guards. */
-import type { Reference, RepositoryName } from '../oci/names.ts';
+import type { RepositoryName } from '../oci/names.ts';
 import type { Call } from './call.ts';
 import type { Change, Guard, GuardSource, Guards, Operation } from './guard.ts';
-import type { Store } from './registry.ts';
+import type { Restorable, Store } from './registry.ts';
 
 /** The store under these sources. A source that throws refuses the change. */
 export function withGuards(inner: Store, sources: readonly GuardSource[]): Store {
   return sources.length === 0 ? inner : new WithGuards(inner, sources);
 }
 
-function named(reference: Reference): Pick<Change, 'digest' | 'tags'> {
+function named(reference: Restorable): Pick<Change, 'digest' | 'tags'> {
+  if ('tag' in reference && 'digest' in reference) return { digest: reference.digest, tags: [reference.tag] };
   return 'tag' in reference ? { tags: [reference.tag] } : { digest: reference.digest, tags: [] };
 }
 

@@ -21,6 +21,7 @@ import {
   lockBlob,
   markActive,
   queueReview,
+  refuseHeld,
 } from './rows.ts';
 
 /** What a push of a blob tells its command. `upload`: the row that ends with it. */
@@ -252,6 +253,7 @@ export const blobUnlink: Command<
         },
       );
     }
+    await refuseHeld(context, repository.id, { digest });
     await checkGuards(context, repository.id, guards);
     await sql.run('delete from link where repository_id = ? and digest = ?', repository.id, digest);
     await sql.run('delete from gc_queue where repository_id = ? and digest = ?', repository.id, digest);

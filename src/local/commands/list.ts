@@ -6,6 +6,7 @@ import { manifestDelete, manifestRestore, tagDelete, tagRestore } from './manife
 import { manifestPush } from './manifest-push.ts';
 import { tagPurge, tombstonePurge } from './purge.ts';
 import { repositoryDelete } from './repository-delete.ts';
+import { tagRollback } from './tag-rollback.ts';
 import { uploadAdvance, uploadClaim, uploadClose, uploadExpire } from './upload-commands.ts';
 
 /** The store's commands. */
@@ -23,6 +24,7 @@ export const LOCAL_COMMANDS: CommandList = [
   tagDelete,
   tagPurge,
   tagRestore,
+  tagRollback,
   tombstonePurge,
   repositoryDelete,
   spillDone,

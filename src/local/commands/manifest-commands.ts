@@ -10,7 +10,8 @@ import { RegistryError } from '../../oci/error.ts';
 import type { RepositoryName, Tag } from '../../oci/names.ts';
 import type { Guards } from '../../registry/guard.ts';
 import { checkGuards, checkTagGuards } from './guards.ts';
-import { dropFallback, indexFallback, subjectOfFallback } from './referrer-rows.ts';
+import { pointTag } from './point-tag.ts';
+import { dropFallback, subjectOfFallback } from './referrer-rows.ts';
 import {
   addUsage,
   findRepository,
@@ -234,15 +235,40 @@ async function restoreManifest(context: CommandContext, repositoryId: number, ch
   return manifest.id;
 }
 
+/** The manifest's id, live and locked so that it stays so; brought back where it is deleted. MANIFEST_UNKNOWN. */
+export async function liveManifest(
+  context: CommandContext,
+  repositoryId: number,
+  change: ManifestChange,
+): Promise<number> {
+  for (;;) {
+    const found = await context.sql.get<{ deleted_tick: number }>(
+      'select deleted_tick from manifest where repository_id = ? and digest = ?',
+      repositoryId,
+      change.digest,
+    );
+    if (found === undefined) throw manifestUnknown(digestFromBytes(change.digest));
+    if (found.deleted_tick !== 0) return restoreManifest(context, repositoryId, change);
+    const live = await context.sql.get<{ id: number }>(
+      'select id from manifest where repository_id = ? and digest = ? and deleted_tick = 0 {for share}',
+      repositoryId,
+      change.digest,
+    );
+    if (live === undefined) continue;
+    await checkGuards(context, repositoryId, change.guards);
+    return live.id;
+  }
+}
+
 /** Brings back the tag's newest tombstone, and its manifest where that is deleted too. A tag that was made again meanwhile moves. */
 export const tagRestore: Command<TagChangeArgs, undefined> = {
   name: 'tag-restore',
   async run(context, change) {
-    const { sql, now } = context;
+    const { sql } = context;
     const repository = await findRepository(context, change.repository);
     if (repository === undefined) throw manifestUnknown(change.tag);
-    const grave = await sql.get<{ gone: number; id: number; digest: Uint8Array; deleted_tick: number }>(
-      `select t.gone, m.id, m.digest, m.deleted_tick from tag_event e
+    const grave = await sql.get<{ gone: number; id: number; digest: Uint8Array }>(
+      `select t.gone, m.id, m.digest from tag_event e
        join tag t on t.repository_id = e.repository_id and t.gone = e.id and t.name = e.name
        join manifest m on m.id = t.manifest_id
        where e.repository_id = ? and e.name = ? order by e.id desc limit 1`,
@@ -250,54 +276,22 @@ export const tagRestore: Command<TagChangeArgs, undefined> = {
       change.tag,
     );
     if (grave === undefined) throw manifestUnknown(change.tag);
-    if (grave.deleted_tick !== 0) await restoreManifest(context, repository.id, { ...change, digest: grave.digest });
-    const before = await sql.get<{ digest: Uint8Array }>(
-      `select m.digest from tag t join manifest m on m.id = t.manifest_id
-       where t.repository_id = ? and t.gone = 0 and t.name = ? {for update of t}`,
-      repository.id,
-      change.tag,
-    );
-    const to = digestFromBytes(grave.digest);
-    checkTagGuards(change.guards, {
-      tag: change.tag,
-      from: before === undefined ? undefined : digestFromBytes(before.digest),
-      to,
-    });
+    await liveManifest(context, repository.id, { ...change, digest: grave.digest });
+    // First: it refuses what guards and holds forbid.
+    const before = await pointTag(context, repository.id, grave, change);
     await sql.run(
       'delete from tag where repository_id = ? and gone = ? and name = ?',
       repository.id,
       grave.gone,
       change.tag,
     );
-    await sql.run(
-      `insert into tag (repository_id, gone, name, manifest_id, updated_at) values (?, 0, ?, ?, ?)
-       on conflict (repository_id, gone, name) do update set manifest_id = excluded.manifest_id, updated_at = excluded.updated_at`,
-      repository.id,
-      change.tag,
-      grave.id,
-      now,
-    );
     const history = { ...change, from: before?.digest ?? null, to: grave.digest };
     await recordTagEvent(context, repository.id, { ...history, kind: 'restored' });
-    const subject = subjectOfFallback(change.tag);
-    if (subject !== undefined) {
-      const children = await sql.all<{ digest: Uint8Array }>(
-        'select digest from reference where manifest_id = ? and is_child = 1',
-        grave.id,
-      );
-      await indexFallback(
-        context,
-        repository.id,
-        grave.id,
-        subject,
-        children.map((child) => child.digest),
-      );
-    }
     await emit(context, repository.id, {
       type: 'tag.restored',
       repository: change.repository,
       tag: change.tag,
-      to,
+      to: digestFromBytes(grave.digest),
       ...change.facts,
     });
     return { result: undefined, touched: [change.repository] };

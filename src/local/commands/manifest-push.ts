@@ -11,7 +11,16 @@ import type { Digest, RepositoryName, Tag } from '../../oci/names.ts';
 import type { Guards } from '../../registry/guard.ts';
 import { checkGuards, checkTagGuards } from './guards.ts';
 import { dropFallback, indexFallback, subjectOfFallback } from './referrer-rows.ts';
-import { addUsage, ensureRepository, freshKeyNumber, killKey, lockBlob, markActive, recordTagEvent } from './rows.ts';
+import {
+  addUsage,
+  ensureRepository,
+  freshKeyNumber,
+  killKey,
+  lockBlob,
+  markActive,
+  recordTagEvent,
+  refuseHeldMove,
+} from './rows.ts';
 
 /** A parsed manifest as plain data. `annotations` is JSON. Digests are in the database's form, sorted. */
 export interface ManifestPush {
@@ -234,12 +243,13 @@ async function upsertReferrer(
 
 /** Puts the tag there once its guards agree, and says where it was. An absent tag cannot be locked, so who loses the race to make it looks again. */
 async function placeTag(
-  { sql, now }: CommandContext,
+  context: CommandContext,
   repositoryId: number,
   manifestId: number,
   push: ManifestPush,
   tag: Tag,
 ): Promise<{ id: number; digest: Uint8Array } | undefined> {
+  const { sql, now } = context;
   const to = digestFromBytes(push.digest);
   for (;;) {
     const before = await sql.get<{ id: number; digest: Uint8Array }>(
@@ -250,6 +260,7 @@ async function placeTag(
     );
     checkTagGuards(push.guards, { tag, from: before === undefined ? undefined : digestFromBytes(before.digest), to });
     if (before?.id === manifestId) return before;
+    if (before !== undefined) await refuseHeldMove(context, repositoryId, tag);
     const placed =
       before === undefined
         ? await sql.run(

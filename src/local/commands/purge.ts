@@ -19,6 +19,12 @@ export const tombstonePurge: Command<ManifestChange, undefined> = {
     );
     if (manifest === undefined) throw manifestUnknown(digest);
     await refuseHeld(context, repository.id, { digest: change.digest });
+    // Its deleted tags go with it, and one of them may be held.
+    const tags = await context.sql.all<{ name: string }>(
+      'select distinct name from tag where manifest_id = ? and gone > 0',
+      manifest.id,
+    );
+    for (const { name } of tags) await refuseHeld(context, repository.id, { tag: name });
     const parent = await context.sql.get<{ digest: Uint8Array }>(
       'select p.digest from reference r join manifest p on p.id = r.manifest_id where r.child_id = ? limit 1',
       manifest.id,

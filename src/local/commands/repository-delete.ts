@@ -6,7 +6,7 @@ import { RegistryError } from '../../oci/error.ts';
 import type { RepositoryName } from '../../oci/names.ts';
 import type { Guards } from '../../registry/guard.ts';
 import { buryManifest, type ManifestRow } from './manifest-commands.ts';
-import { findRepository, queueReview, refuseHeld } from './rows.ts';
+import { findRepository, queueReview } from './rows.ts';
 
 /** Manifests that one chunk takes. */
 const CHUNK = 100;
@@ -22,7 +22,7 @@ export const repositoryDelete: Command<
     const repository = await findRepository(context, name);
     if (repository === undefined)
       throw new RegistryError('NAME_UNKNOWN', 'There is no such repository.', { detail: { name } });
-    await refuseHeld(context, repository.id, {});
+    await refuseHeldWithin(context, repository.id);
     const candidates = await sql.all<{ id: number }>(
       `select m.id from manifest m
        where m.repository_id = ? and m.deleted_tick = 0
@@ -58,6 +58,23 @@ export const repositoryDelete: Command<
     return { result: { done: true }, touched: [name] };
   },
 };
+
+/** Any hold on it or on anything in it: otherwise a chunk would have gone before a later one meets the hold. */
+async function refuseHeldWithin({ sql, now }: CommandContext, repositoryId: number): Promise<void> {
+  const row = await sql.get<{ reason: string }>(
+    `select h.reason from hold h where (h.until_at is null or h.until_at > ?) and (h.repository_id = ?
+       or (h.repository_id is null and exists (select 1 from manifest m where m.repository_id = ? and m.digest = h.digest)))
+     order by h.id limit 1`,
+    now,
+    repositoryId,
+    repositoryId,
+  );
+  if (row === undefined) return;
+  throw new RegistryError(
+    'UNSUPPORTED',
+    `A hold protects this repository or something in it: ${row.reason}. Lift the hold first.`,
+  );
+}
 
 /** Queues the links that these manifests hold, in the order of their digests, before any manifest is locked. */
 async function queueNamed(

@@ -132,7 +132,7 @@ export async function addUsage(
 /** What happened to a tag. Digests in the database's form; null: there was none, there is none. */
 export interface TagEvent {
   readonly tag: string;
-  readonly kind: 'moved' | 'deleted' | 'restored';
+  readonly kind: 'moved' | 'deleted' | 'restored' | 'rolled-back';
   readonly from: Uint8Array | null;
   readonly to: Uint8Array | null;
   readonly facts: Facts;
@@ -192,6 +192,28 @@ export async function refuseHeld(
   const reason = await findHold(context, repositoryId, what);
   if (reason === undefined) return;
   throw new RegistryError('UNSUPPORTED', `A hold protects this from deletion: ${reason}. Lift the hold first.`);
+}
+
+/**
+ * Refuses to move a tag that is held itself: what it named when it was held is what it keeps naming. A hold on the
+ * repository or on a manifest stops no tag from moving, for a move deletes nothing. Asked only where a tag really moves.
+ */
+export async function refuseHeldMove(
+  { sql, now }: CommandContext,
+  repositoryId: number,
+  tag: string,
+  code: 'DENIED' | 'UNSUPPORTED' = 'DENIED',
+): Promise<void> {
+  const row = await sql.get<{ reason: string }>(
+    'select reason from hold where repository_id = ? and tag = ? and (until_at is null or until_at > ?) limit 1',
+    repositoryId,
+    tag,
+    now,
+  );
+  if (row === undefined) return;
+  throw new RegistryError(code, `A hold keeps the tag ${tag} where it is: ${row.reason}. Lift the hold first.`, {
+    detail: { tag },
+  });
 }
 
 /** The error for a manifest that is not there. */
