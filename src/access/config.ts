@@ -3,8 +3,12 @@
 /** What whoever gives no credentials may do. `push` includes `delete`: who owns the laptop may clean up. */
 export type AnonymousMode = 'none' | 'pull' | 'push';
 
-/** What a rule can grant. `purge` ends the undelete window early; nobody has it without a rule. */
-export type RuleAction = 'pull' | 'push' | 'delete' | 'purge';
+/**
+ * What a rule can grant. `purge` ends the undelete window early, `hold` protects from deletion and lifts that again,
+ * `admin` is all of them, and with `**` among the repositories also what concerns the whole registry. Nobody has these
+ * three without a rule.
+ */
+export type RuleAction = 'pull' | 'push' | 'delete' | 'purge' | 'hold' | 'admin';
 
 /** Grants; there are no denials. Once one rule exists, only what rules grant is allowed to people. */
 export interface AccessRule {

@@ -3,11 +3,11 @@ import { requestId } from '../kit/id.ts';
 import { isRepositoryName } from '../oci/repository-name.ts';
 import type { Principal } from '../registry/call.ts';
 import type { Access } from './access.ts';
-import { actionOfWord } from './principals.ts';
+import { actionOfWord, isRegistryScope } from './principals.ts';
 import { REGISTRY_ITSELF } from './rights.ts';
 import type { Scope } from './scope.ts';
 
-const WORDS = ['pull', 'push', 'delete'] as const;
+const WORDS = ['pull', 'push', 'delete', 'purge', 'hold'] as const;
 
 /** Never aborted: a grant is decided in one go. */
 const going = new AbortController().signal;
@@ -21,8 +21,8 @@ export async function grantedOf(
   const call = { principal, requestId: requestId(), signal: going };
   const granted: Scope[] = [];
   for (const { type, name, actions } of asked) {
-    if (type === 'registry' && name === 'catalog' && actions.includes('*')) {
-      const decision = await access.may(call, 'registry.catalog', REGISTRY_ITSELF);
+    if (type === 'registry' && isRegistryScope(name) && actions.includes('*')) {
+      const decision = await access.may(call, `registry.${name}`, REGISTRY_ITSELF);
       if (decision.allowed) granted.push({ type, name, actions: ['*'] });
     } else if (type === 'repository' && isRepositoryName(name)) {
       const words: string[] = [];

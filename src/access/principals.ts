@@ -16,7 +16,16 @@ export function actionOfWord(word: string): Action | undefined {
       return 'repository.push';
     case 'delete':
       return 'repository.delete';
+    case 'purge':
+      return 'repository.purge';
+    case 'hold':
+      return 'repository.hold';
     default:
       return undefined;
   }
+}
+
+/** Names of scopes of the type `registry`: its catalog, and what concerns the whole of it. */
+export function isRegistryScope(name: string): name is 'catalog' | 'admin' {
+  return name === 'catalog' || name === 'admin';
 }

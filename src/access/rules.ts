@@ -17,15 +17,21 @@ const ROLES_ALLOW: ReadonlyMap<Action, readonly string[]> = new Map<Action, read
   ['repository.push', ['pusher']],
   ['repository.delete', ['deleter']],
   ['repository.purge', ['purger']],
+  ['repository.hold', ['holder']],
   ['registry.catalog', ['lister']],
+  ['registry.admin', ['admin']],
 ]);
 
-const ROLE_OF: Readonly<Record<RuleAction, string>> = {
-  pull: 'puller',
-  push: 'pusher',
-  delete: 'deleter',
-  purge: 'purger',
+const ROLES_OF: Readonly<Record<RuleAction, readonly string[]>> = {
+  pull: ['puller'],
+  push: ['pusher'],
+  delete: ['deleter'],
+  purge: ['purger'],
+  hold: ['holder'],
+  admin: ['puller', 'pusher', 'deleter', 'purger', 'holder', 'admin'],
 };
+/** The pattern that means every repository, and so the registry itself. */
+const EVERYWHERE = '**';
 
 const NONE: readonly string[] = [];
 /** What anonymous push mode gives to everyone, and every account has while there are no rules. */
@@ -55,7 +61,7 @@ export function standingsFrom(rules: readonly AccessRule[] | undefined, mode: ()
     users: new Set(rule.users),
     patterns: rule.repositories,
     matches: rule.repositories.map(compileGlob),
-    roles: rule.actions.map((action) => ROLE_OF[action]),
+    roles: rule.actions.flatMap((action) => ROLES_OF[action]),
   }));
   const byUser = new Map<string, Grant[]>();
   for (const grant of grants ?? []) {
@@ -73,7 +79,11 @@ export function standingsFrom(rules: readonly AccessRule[] | undefined, mode: ()
     if (principal.kind !== 'user') return open;
     if (grants === undefined) return OPEN;
     const roles = new Set<string>([...open, 'lister']);
-    if (repository !== '') {
+    if (repository === '') {
+      const isAdmin = ({ roles: own, patterns }: Grant): boolean =>
+        own.includes('admin') && patterns.includes(EVERYWHERE);
+      if (grantsOf(principal).some(isAdmin)) roles.add('admin');
+    } else {
       for (const grant of grantsOf(principal)) {
         if (grant.matches.some((match) => match(repository))) for (const role of grant.roles) roles.add(role);
       }

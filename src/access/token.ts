@@ -8,7 +8,7 @@ import type { Clock } from '../kit/clock.ts';
 import { randomId } from '../kit/id.ts';
 import { RegistryError } from '../oci/error.ts';
 import type { Action, Principal } from '../registry/call.ts';
-import { actionOfWord, type Bound } from './principals.ts';
+import { actionOfWord, type Bound, isRegistryScope } from './principals.ts';
 import type { Scope } from './scope.ts';
 import { MAX_TOKEN_SECONDS, type SigningKey, type SigningKeys } from './signing-keys.ts';
 
@@ -89,8 +89,8 @@ function boundsOf(access: unknown): readonly Bound[] | undefined {
         .map((word) => actionOfWord(String(word)))
         .filter((action): action is Action => action !== undefined);
       bounds.push({ repository: name, actions: known });
-    } else if (type === 'registry' && name === 'catalog' && actions.includes('*')) {
-      bounds.push({ repository: '', actions: ['registry.catalog'] });
+    } else if (type === 'registry' && isRegistryScope(name) && actions.includes('*')) {
+      bounds.push({ repository: '', actions: [`registry.${name}`] });
     }
   }
   return bounds;

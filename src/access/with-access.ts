@@ -27,6 +27,8 @@ export function scopeOf(action: Action, repository: string): string {
   switch (action) {
     case 'registry.catalog':
       return 'registry:catalog:*';
+    case 'registry.admin':
+      return 'registry:admin:*';
     case 'repository.push':
       return `repository:${repository}:pull,push`;
     default:

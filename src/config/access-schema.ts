@@ -13,10 +13,12 @@ const rule = z.strictObject({
     .max(10_000)
     .describe('Patterns: * within one part of a name, ** across parts.'),
   actions: z
-    .array(z.enum(['pull', 'push', 'delete', 'purge']))
+    .array(z.enum(['pull', 'push', 'delete', 'purge', 'hold', 'admin']))
     .min(1)
-    .max(4)
-    .describe('What is granted.'),
+    .max(6)
+    .describe(
+      'What is granted. purge ends the undelete window early, hold protects from deletion; admin is all of them, and for ** also what concerns the whole registry.',
+    ),
 });
 
 const tokens = z.strictObject({
@@ -40,7 +42,9 @@ export const access = z.strictObject({
     .array(rule)
     .max(10_000)
     .optional()
-    .describe('Grants. Absent: every account may pull, push and delete everywhere. Given: only what they grant.'),
+    .describe(
+      'Grants of pull, push, delete, purge, hold or admin. Absent: every account may pull, push and delete everywhere. Given: only what they grant.',
+    ),
   tokens: tokens.prefault({}).describe('Tokens of the token endpoint.'),
   certificates: z
     .boolean()
