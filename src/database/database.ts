@@ -61,6 +61,8 @@ export interface Outcome<Result> {
  */
 export interface Command<Args, Result> {
   readonly name: string;
+  /** What other processes on the same database hear of at the commit; for commands that are rare. */
+  readonly tells?: HintTopic;
   /** `side`: the second SQLite file (job leases, pull counts), whose commits do not disturb the caches. */
   readonly file?: 'main' | 'side';
   run(context: CommandContext, args: Args): Promise<Outcome<Result>>;
@@ -117,6 +119,19 @@ export interface Hot {
   uploadById(id: Uint8Array): Promise<HotUpload | undefined>;
 }
 
+/** What is worth a hint: accounts or rights changed; there is work in the queue that is due. */
+export type HintTopic = 'access' | 'jobs';
+
+/** Hints between processes that share a database: best effort, they only spare waiting. */
+export interface Hints {
+  /** Whether they arrive at the moment. Where not, ask more often. */
+  readonly arrive: boolean;
+  /** Tells the other processes, at most once a second; never fails. */
+  tell(topic: HintTopic): void;
+  /** Called when another process told, and whenever some may have been missed. Returns the unsubscription. */
+  on(topic: HintTopic, listener: () => void): () => void;
+}
+
 /** A database that is open and migrated. */
 export interface Database {
   readonly dialect: 'sqlite' | 'postgres';
@@ -128,6 +143,8 @@ export interface Database {
   /** The same by text, for reads that are asked often. */
   readonly query: Pick<Statements, 'all' | 'get'>;
   readonly ticks: Ticks;
+  /** Absent where nobody else could tell anything. */
+  readonly hints?: Hints;
   run<Args, Result>(command: Command<Args, Result>, args: Args, options?: RunOptions): Promise<Result>;
   /** Called with the repositories that a batch touched, before any promise of that batch resolves. Returns the unsubscription. */
   onTouched(listener: (repositories: readonly RepositoryName[]) => void): () => void;

@@ -26,9 +26,12 @@ export function every(milliseconds: number, work: () => void): () => void {
   return () => clearInterval(timer);
 }
 
-/** Calls `work` once after `milliseconds` unless the returned function is called first. Does not keep the process alive. */
-export function after(milliseconds: number, work: () => void): () => void {
+/**
+ * Calls `work` once after `milliseconds` unless the returned function is called first. Does not keep the process alive
+ * unless `held`.
+ */
+export function after(milliseconds: number, work: () => void, { held = false } = {}): () => void {
   const timer = setTimeout(work, milliseconds);
-  timer.unref();
+  if (!held) timer.unref();
   return () => clearTimeout(timer);
 }

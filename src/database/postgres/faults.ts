@@ -13,6 +13,18 @@ export function mayRunAgain(fault: unknown): boolean {
   return state === '40001' || state === '40P01';
 }
 
+/**
+ * Whether the connection is of no use after this: it broke, the server shut it down or is read-only, or its prepared
+ * statements are of a schema that has changed since.
+ */
+export function endsConnection(error: unknown): boolean {
+  if (error instanceof LongshoreError) return false;
+  const state = sqlState(error);
+  if (state === undefined) return true;
+  const { routine } = error as { routine?: unknown };
+  return /^(08|57P|XX000$|25006$|25P03$)/.test(state) || (state === '0A000' && routine === 'RevalidateCachedQuery');
+}
+
 /** Whether the server said for certain that it did not commit; otherwise the outcome of a COMMIT is unknown. */
 export function surelyAborted(error: unknown): boolean {
   const state = sqlState(error);
@@ -32,7 +44,8 @@ export function postgresFault(error: unknown): LongshoreError {
     state === '25006' ||
     state === '25P03' ||
     state === '55P03' ||
-    state === '3D000'
+    state === '3D000' ||
+    endsConnection(error)
   ) {
     return new FaultError('unavailable', 'PostgreSQL could not do it now.', options);
   }

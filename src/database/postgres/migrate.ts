@@ -26,24 +26,22 @@ export async function migratePostgres(
       dialect: 'postgres',
       keepCopy: async () => {},
       async transaction(work) {
-        const client = await pool.connect();
+        const link = await pool.acquire('endless');
         let broken = false;
         try {
-          await client.query('begin isolation level read committed');
-          await client.query('set local lock_timeout = 0; set local statement_timeout = 0');
-          await client.query('select pg_advisory_xact_lock($1)', [LOCK]);
-          await work(
-            statementsOn(() => client),
-            async (text) => void (await executeOn(() => client)(text, [])),
-          );
-          await client.query('commit');
+          await link.query({ text: 'begin isolation level read committed' });
+          await link.query({ text: 'set local lock_timeout = 0; set local statement_timeout = 0' });
+          await link.query({ text: 'set local idle_in_transaction_session_timeout = 0' });
+          await link.query({ text: 'select pg_advisory_xact_lock($1)', values: [LOCK] });
+          await work(statementsOn(link), async (text) => void (await executeOn(link)(text, [])));
+          await link.query({ text: 'commit' });
         } catch (error) {
-          await client.query('rollback').catch(() => {
+          await link.query({ text: 'rollback' }).catch(() => {
             broken = true;
           });
           throw postgresFault(error);
         } finally {
-          client.release(broken);
+          pool.release(link, broken);
         }
       },
     },

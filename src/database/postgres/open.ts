@@ -20,6 +20,9 @@ import { kyselyOver } from '../kysely.ts';
 import type { Migration } from '../migrate.ts';
 import { Touched } from '../touched.ts';
 import { within } from '../within.ts';
+import { postgresFault } from './faults.ts';
+import { PostgresHints } from './hints.ts';
+import { readOnly } from './link.ts';
 import { migratePostgres } from './migrate.ts';
 import { Pool } from './pool.ts';
 import { runOn } from './run.ts';
@@ -37,7 +40,7 @@ export interface PostgresParts {
   onFault?(fault: FaultError): void;
 }
 
-function hotOn({ statements }: Pool): Hot {
+function hotOn({ lookUps: statements }: Pool): Hot {
   return {
     manifestByTag: async (repository, tag) =>
       manifestOf(await statements.get<ManifestRow>(MANIFEST_BY_TAG, tag, repository)),
@@ -52,23 +55,34 @@ function hotOn({ statements }: Pool): Hot {
 /** Connects, checks the server, migrates. Throws FaultError `unavailable` where that cannot be done. */
 export async function openPostgresParts(parts: PostgresParts): Promise<Database> {
   const { log, clock, ticks } = parts;
-  const pool = new Pool({
+  // One connection of those that are allowed is kept for hints and for signs of life.
+  const pool: Pool = new Pool({
     ...parts,
+    connections: Math.max(1, parts.connections - 1),
+    probe: () => hints.probe(),
     onBroken(error) {
-      log.warn('a connection to PostgreSQL broke', { error });
+      log.warn('PostgreSQL does not answer, or a connection to it broke', { error });
       parts.onFault?.(new FaultError('unavailable', 'A connection to PostgreSQL broke.', { cause: error }));
     },
+    onWell: () => log.info('PostgreSQL answers again'),
+  });
+  const hints: PostgresHints = new PostgresHints({
+    url: parts.url,
+    clock,
+    log,
+    heard: pool.heard,
+    send: (text, channel, payload) => pool.statements.get(text, channel, payload),
   });
   try {
     const ran = await migratePostgres(pool, parts.migrations, clock.now(), log);
     if (ran > 0) log.info('the database has new tables', { migrations: ran });
   } catch (error) {
-    await pool.close();
+    await Promise.all([hints.close(), pool.close()]);
     throw error;
   }
   const touched = new Touched();
   const names = new Set(parts.commands.map(({ name }) => name));
-  const environment = { pool, ticks, clock, log, onTouched: touched.tell };
+  const environment = { pool, ticks, clock, log, onTouched: touched.tell, telling: hints.telling };
   let version = 0;
   let closing: Promise<void> | undefined;
   return {
@@ -78,18 +92,36 @@ export async function openPostgresParts(parts: PostgresParts): Promise<Database>
     read: kyselyOver('postgres', pool.execute),
     query: { all: pool.statements.all, get: pool.statements.get },
     ticks,
+    hints,
     async run<Args, Result>(command: Command<Args, Result>, args: Args, options: RunOptions = {}): Promise<Result> {
       if (!names.has(command.name)) throw new FaultError('bug', `The database was not opened with "${command.name}".`);
       if (closing !== undefined) throw new FaultError('unavailable', 'The database is closing.');
-      return pool.track(runOn(environment, command, args, options));
+      return runOn(environment, command, args, options);
     },
     onTouched: touched.on,
-    // Other servers commit without a word here, so nothing that was cached is known to be current.
+    // Other servers commit without a word here, or with one that comes late: nothing cached is known to be current.
     dataVersion: () => ++version,
-    ping: () => within(pool.statements.get('select 1 as one')),
+    ping: () => within(ping(pool)),
     close() {
-      closing ??= pool.close();
+      closing ??= Promise.all([hints.close(), pool.close()]).then(() => undefined);
       return closing;
     },
   };
 }
+
+/** A server that only reads serves nobody: its connections are made anew until one takes changes. */
+async function ping(pool: Pool): Promise<void> {
+  const link = await pool.acquire('short');
+  let broken = false;
+  try {
+    const { rows } = await link.query(PING);
+    broken = rows[0]?.mode === 'on';
+    if (broken) throw readOnly();
+  } catch (error) {
+    throw postgresFault(error);
+  } finally {
+    pool.release(link, broken);
+  }
+}
+
+const PING = { name: 'ping', text: "select current_setting('transaction_read_only') as mode" };
