@@ -4,6 +4,7 @@
  */
 import { type AccessRoom, accessFrom } from './access/open.ts';
 import { type GuardedStore, withAccess } from './access/with-access.ts';
+import type { ApiRoute } from './api/route.ts';
 import { collectorFrom, gcCommands } from './collecting.ts';
 import { fileBytes, fileStamp } from './config/files.ts';
 import type { CoreConfig } from './config/schema.ts';
@@ -56,6 +57,8 @@ export interface Core {
   readonly tracing: Tracing | undefined;
   /** What the admin socket does about the collector; nothing in a process that does not keep house. */
   readonly gcCommands: AdminCommands;
+  /** The routes of the REST API. Loaded by the first call. */
+  readonly apiRoutes: () => Promise<readonly ApiRoute[]>;
   /** Starts the jobs: in one process of a data folder, once it serves. */
   readonly startJobs: () => void;
   /** Ends jobs, closes store, storage and database, in this order. */
@@ -105,15 +108,18 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
         );
   let jobs: Jobs | undefined;
   let wrapped: Stack | undefined;
-  const features = await openFeatures(config, {
+  const featureCore: FeatureCore = {
     forJobs: () => opened(wrapped).forJobs,
+    forRequests: () => opened(wrapped).forRequests,
     jobs: () => opened(jobs).queue,
     database,
     access: access.access,
     clock,
     log,
     metrics,
-  });
+    tickMilliseconds: config.gc.tick,
+  };
+  const features = await openFeatures(config, featureCore);
   wrapped = await stack(local, { access, tracing }, features);
   // Before anyone is served: afterwards there are files of uploads that have no row yet.
   if (keepsHouse) await sweepUploads({ database, storage, log });
@@ -136,7 +142,24 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
     await tracing?.close();
   };
   const gc = collecting === undefined ? {} : gcCommands({ database, clock, collector: collecting });
-  return { database, storage, ...wrapped, access, tracing, gcCommands: gc, startJobs: openJobs, close };
+  return {
+    database,
+    storage,
+    ...wrapped,
+    access,
+    tracing,
+    gcCommands: gc,
+    apiRoutes: () => routesOf(features, featureCore),
+    startJobs: openJobs,
+    close,
+  };
+}
+
+/** What is always there, then what features add that are on. */
+async function routesOf(features: readonly Feature[], core: FeatureCore): Promise<readonly ApiRoute[]> {
+  const { ALWAYS } = await import('./always.ts');
+  const own = await Promise.all(features.map((feature) => feature.routes?.() ?? []));
+  return [...ALWAYS.flatMap((module) => module.routes(core)), ...own.flat()];
 }
 
 /** The store for requests and the one for jobs. */

@@ -1,8 +1,10 @@
 /** The listeners of a serving process: the protocol in front, probes, metrics, and the web application. */
 import { resolve } from 'node:path';
+import type { ChallengeDetail } from './access/with-access.ts';
 import type { Base, Core } from './compose.ts';
 import { LIMITS } from './config/limits.ts';
 import { transferBuffers } from './kit/buffers.ts';
+import { challengeHeaders } from './protocol/challenge.ts';
 import { clientErrorAnswer, connectAnswer } from './protocol/client-error.ts';
 import { protocolHandler } from './protocol/handler.ts';
 import type { ProtocolParts } from './protocol/parts.ts';
@@ -43,6 +45,10 @@ export async function openServing(
       : openAccessLog(config.log.access === true ? 1 : resolve(config.log.access), log, clock);
   const { publicUrl } = config.server;
   const { tracing } = core;
+  const realm = (peer: { readonly scheme: string; readonly host: string }): string | undefined => {
+    if (publicUrl !== undefined) return new URL('/token', publicUrl).href;
+    return peer.host === '' ? undefined : `${peer.scheme}://${peer.host}/token`;
+  };
 
   const handler = protocolHandler({
     registry: forRequests,
@@ -50,10 +56,7 @@ export async function openServing(
     authorize: (call, action, repository) => forRequests.authorize(call, action, repository),
     mayPushAnonymously: () => access.anonymousMode() === 'push',
     peerOf,
-    realm: (peer) => {
-      if (publicUrl !== undefined) return new URL('/token', publicUrl).href;
-      return peer.host === '' ? undefined : `${peer.scheme}://${peer.host}/token`;
-    },
+    realm,
     service: access.tokens.settings.service,
     buffers,
     log,
@@ -103,14 +106,26 @@ export async function openServing(
       ...(own === undefined ? [['/metrics', metricsRoute({ text, token, peerOf })] as const] : []),
     ]),
     application: {
-      serves: (path) => path === '/token',
+      serves: (path) => path === '/token' || path === '/api' || path.startsWith('/api/'),
       open: async () => {
-        const [{ openApplication }, { tokenRoutes }] = await Promise.all([
+        const [{ openApplication }, { tokenRoutes }, { apiRoutes }, routes] = await Promise.all([
           import('./server/application.ts'),
           import('./api/token.ts'),
+          import('./api/plugin.ts'),
+          core.apiRoutes(),
         ]);
         const tokenPlugin = tokenRoutes({ ...access, peerOf: (request) => peerOf(request.raw) });
-        return openApplication([tokenPlugin], log);
+        const apiPlugin = apiRoutes({
+          routes,
+          authenticator: access.authenticator,
+          access: access.access,
+          peerOf,
+          publicUrl,
+          challenge: (request, detail) =>
+            challengeValues(realm(peerOf(request)), access.tokens.settings.service, detail),
+          log,
+        });
+        return openApplication([tokenPlugin, apiPlugin], log);
       },
     },
     tls: config.server.tls,
@@ -135,6 +150,14 @@ export async function openServing(
   const { port } = await main.listen(config.server.listen);
   return { port, listeners, accessLog, state };
 }
+
+/** The challenges of a 401 outside `/v2/`: the same as there. */
+function challengeValues(realm: string | undefined, service: string, detail: ChallengeDetail): string[] {
+  const error = CHALLENGE_ERRORS.find((one) => one === detail.error);
+  return challengeHeaders({ realm, service, scope: detail.scope, error }).filter((_, index) => index % 2 === 1);
+}
+
+const CHALLENGE_ERRORS = ['invalid_token', 'insufficient_scope'] as const;
 
 /** A span for each request to `/v2/`. */
 function traceRequests(tracing: Tracing): NonNullable<ProtocolParts['trace']> {

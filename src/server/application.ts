@@ -1,6 +1,12 @@
 /** Fastify, for everything that is not `/v2/`: made when first asked for, without a listener of its own. */
 import type { IncomingMessage } from 'node:http';
-import { type FastifyBaseLogger, type FastifyInstance, type FastifyPluginAsync, fastify } from 'fastify';
+import {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyPluginAsync,
+  type FastifyReply,
+  fastify,
+} from 'fastify';
 import { requestId } from '../kit/id.ts';
 import type { Log } from '../kit/log.ts';
 import type { RawHandler } from './answer.ts';
@@ -14,6 +20,15 @@ export async function openApplication(plugins: readonly FastifyPluginAsync[], lo
     requestTimeout: 0,
     exposeHeadRoutes: true,
     routerOptions: { maxParamLength: 512 },
+    // A path that does not decode: in our words, and without repeating it.
+    frameworkErrors: (_error, _request, reply) => {
+      void (reply as FastifyReply)
+        .code(400)
+        .header('Cache-Control', 'no-store')
+        .header('X-Content-Type-Options', 'nosniff')
+        .type('application/problem+json')
+        .send({ title: 'The path is not well encoded.', status: 400 });
+    },
   });
   app.addHook('onSend', async (_request, reply) => {
     reply.header('X-Content-Type-Options', 'nosniff');
