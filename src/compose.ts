@@ -15,9 +15,11 @@ import { type Jobs, startJobs } from './jobs/start.ts';
 import { openLocal } from './local/open.ts';
 import { sweepUploads } from './maintenance/expire.ts';
 import { maintenance } from './maintenance/jobs.ts';
+import { refuseHalfRebuilt, warnOfStranger } from './maintenance/reindex-mark.ts';
 import { FaultError } from './oci/error.ts';
 import type { Opening } from './opening.ts';
 import { redirectFrom } from './redirecting.ts';
+import { drainCommands } from './reindexing.ts';
 import type { BlobSources, Store } from './registry/registry.ts';
 import { withGuards } from './registry/with-guards.ts';
 import { withPullChecks } from './registry/with-pull-checks.ts';
@@ -77,6 +79,7 @@ export interface CoreParts {
 export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
   const { config, clock, log, metrics } = base;
   const { database, storage, keepsHouse } = parts;
+  if (keepsHouse) await refuseHalfRebuilt(database);
   // Both wait for threads that start now; side by side they wait once.
   const [local, access] = await Promise.all([
     openLocal({
@@ -123,12 +126,14 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
   wrapped = await stack(local, { access, tracing }, features);
   // Before anyone is served: afterwards there are files of uploads that have no row yet.
   if (keepsHouse) await sweepUploads({ database, storage, log });
+  if (keepsHouse) await warnOfStranger({ database, storage, log });
   const collecting = keepsHouse ? collectorFrom(config, { database, storage, clock, log, metrics }) : undefined;
   const openJobs = (): void => {
     if (jobs !== undefined) return;
     const upkeep = maintenance({
       ...{ storage, database, clock, log, metrics },
       tickMilliseconds: config.gc.tick,
+      sparse: config.manifests.sparse !== 'none',
       collector: config.gc.enabled ? collecting : undefined,
     });
     jobs = startJobs({ database, givers: [upkeep, ...features], clock, log, metrics });
@@ -141,7 +146,13 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
     await database.close();
     await tracing?.close();
   };
-  const gc = collecting === undefined ? {} : gcCommands({ database, clock, collector: collecting });
+  const gc =
+    collecting === undefined
+      ? {}
+      : {
+          ...gcCommands({ database, clock, collector: collecting }),
+          ...drainCommands({ database, storage, log, metrics }),
+        };
   return {
     database,
     storage,

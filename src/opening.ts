@@ -113,12 +113,13 @@ export interface OnFolder extends Opening {
 
 /**
  * Opens database and storage for a command of the command line, and closes them when the work has ended. The data
- * folder is taken for so long where SQLite is in it. FaultError where a server has it.
+ * folder is taken for so long where SQLite is in it. FaultError where a server has it, and, unless `halfRebuilt`, where
+ * a rebuild of the database has not ended.
  */
 export async function onFolder<T>(
   config: Configuration,
   work: (parts: OnFolder) => Promise<T>,
-  options: { readonly log?: Log } = {},
+  options: { readonly log?: Log; readonly halfRebuilt?: boolean } = {},
 ): Promise<T> {
   const base: Opening = {
     config,
@@ -130,6 +131,7 @@ export async function onFolder<T>(
   const { openStorage } = await import('./storage/open.ts');
   const database = await openDatabase(base);
   try {
+    if (options.halfRebuilt !== true) await (await import('./maintenance/reindex-mark.ts')).refuseHalfRebuilt(database);
     const storage = await openStorage(storageSettings(base), base);
     try {
       return await work({ ...base, database, storage });

@@ -1,6 +1,7 @@
 /** The command line: finds the command and runs it. What a command needs is loaded with it. */
 import { VERSION } from '../version.ts';
 import { type Command, helpOf, parseCommandLine, UsageError } from './command-line.ts';
+import { REMOTE_COMMANDS } from './remote-commands.ts';
 import { CONFIG_FLAGS } from './settings.ts';
 
 const COMMANDS: readonly Command[] = [
@@ -71,6 +72,24 @@ const COMMANDS: readonly Command[] = [
     flags: { ...CONFIG_FLAGS, json: { help: 'As JSON.' } },
     run: async (given) => (await import('./gc.ts')).gcExplain(given),
   },
+  {
+    words: ['reindex'],
+    help: 'Rebuilds an empty database from storage alone; the server must not run.',
+    flags: {
+      ...CONFIG_FLAGS,
+      'no-verify': { help: 'Reads manifests only: the bytes of other blobs are believed to be right.' },
+      force: { help: 'Goes on though most of what is read is wrong.' },
+      json: { help: 'The summary as JSON.' },
+    },
+    run: async (given) => (await import('./reindex.ts')).runReindexCommand(given),
+  },
+  {
+    words: ['drain'],
+    help: 'Brings to storage now what only the database has, so that reindex recovers everything.',
+    flags: { ...CONFIG_FLAGS, json: { help: 'The summary as JSON.' } },
+    run: async (given) => (await import('./drain.ts')).runDrainCommand(given),
+  },
+  ...REMOTE_COMMANDS,
   {
     words: ['config', 'check'],
     help: 'Says whether file and environment make a configuration, and what is wrong if not.',

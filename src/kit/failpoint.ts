@@ -58,6 +58,23 @@ export const FAILPOINTS = [
   'gc.delete.after',
   'gc.confirm.before',
   'gc.confirm.after',
+  'reindex.begin.after',
+  'reindex.shard.after',
+  'reindex.manifests.after',
+  'reindex.tags.after',
+  'reindex.end.before',
+  'backup.snapshot.after',
+  'backup.copy.after',
+  'backup.point.before',
+  'backup.point.after',
+  'recover.empty.before',
+  'recover.empty.after',
+  'recover.load.after',
+  'recover.epoch.after',
+  'recover.journal.after',
+  'recover.copy.after',
+  'recover.end.before',
+  'recover.end.after',
 ] as const;
 
 /** One of the names above. */

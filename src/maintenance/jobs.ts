@@ -7,6 +7,7 @@ import { usageFold } from '../local/commands/house-keeping.ts';
 import type { RepositoryName } from '../oci/names.ts';
 import { parseRepositoryName } from '../oci/repository-name.ts';
 import type { BlobStorage } from '../storage/storage.ts';
+import { mirrorLag } from './drain.ts';
 import { expireUploads } from './expire.ts';
 import { type Collector, gcJobs } from './gc.ts';
 import { mirrorRepository } from './mirror.ts';
@@ -21,6 +22,8 @@ export interface MaintenanceParts {
   readonly metrics: Metrics;
   /** Milliseconds of one tick: nothing expires more often. */
   readonly tickMilliseconds: number;
+  /** Whether manifests may name what is not there: a blob that comes later then changes a mirror too. */
+  readonly sparse?: boolean;
   /** Absent where nothing is to be removed. */
   readonly collector?: Collector | undefined;
 }
@@ -37,9 +40,14 @@ const nothing = (): undefined => undefined;
 export function maintenance(parts: MaintenanceParts): JobGiver {
   const { database, storage, clock } = parts;
   const spiller = spill(parts);
+  const measureMirrors = parts.metrics.gauge(
+    'longshore_mirror_lag_repositories',
+    'Repositories whose changes are not yet in the index mirror in storage.',
+  );
   const spillJob: Job<undefined> = {
     ...periodic('spill', SPILL_EVERY),
     run: async ({ signal }) => {
+      measureMirrors(await mirrorLag(database));
       await spiller.run(SPILL_SHARE, signal);
     },
   };
@@ -59,9 +67,12 @@ export function maintenance(parts: MaintenanceParts): JobGiver {
     type: 'mirror.repository',
     parse: (value) => ({ repository: parseRepositoryName(String((value as { repository?: unknown }).repository)) }),
     concurrency: 2,
-    maxAttempts: 20,
+    // Never given up: nothing else would write this change before the next one, and until then storage is not enough.
+    maxAttempts: 1_000_000,
     leaseSeconds: 60,
-    run: (_context, { repository }) => mirrorRepository({ database, storage }, repository),
+    run: async (_context, { repository }) => {
+      await mirrorRepository({ database, storage }, repository);
+    },
   };
   const mirror = ({ repository }: { repository: RepositoryName }): JobRequest[] => [
     { type: mirrorJob.type, key: repository, payload: { repository }, runAt: clock.now() + MIRROR_DELAY },
@@ -74,6 +85,7 @@ export function maintenance(parts: MaintenanceParts): JobGiver {
     'tag.deleted': mirror,
     'tag.restored': mirror,
     'repository.deleted': mirror,
+    ...(parts.sparse === true ? { 'blob.pushed': mirror, 'blob.mounted': mirror } : {}),
   };
   const collecting = parts.collector === undefined ? [] : gcJobs(parts.collector, parts.tickMilliseconds);
   return { name: 'maintenance', jobs: [spillJob, expireJob, usageJob, mirrorJob, ...collecting], on };

@@ -17,8 +17,8 @@ const LAG_LIMIT = 20_000;
 
 /** Brings inline bytes to storage. */
 export interface Spill {
-  /** At most `share` blobs, more where the lag is large; how many it moved. Ends early when aborted. */
-  run(share: number, signal: AbortSignal): Promise<number>;
+  /** At most `share` blobs, more where the lag is large unless `exact`; how many it moved. Ends early when aborted. */
+  run(share: number, signal: AbortSignal, options?: { readonly exact?: boolean }): Promise<number>;
   /** How many blobs wait. */
   lag(): Promise<number>;
 }
@@ -46,8 +46,8 @@ export function spill(parts: { database: Database; storage: BlobStorage; metrics
 
   return {
     lag,
-    async run(share, signal) {
-      const most = (await lag()) > LAG_LIMIT ? Number.POSITIVE_INFINITY : share;
+    async run(share, signal, { exact = false } = {}) {
+      const most = (await lag()) > LAG_LIMIT && !exact ? Number.POSITIVE_INFINITY : share;
       let moved = 0;
       while (moved < most && !signal.aborted) {
         const rows = await database.query.all<{ digest: Uint8Array; n: number; bytes: Uint8Array }>(

@@ -43,6 +43,11 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'gc.delete.after': 'test/interleaving/kill.test.ts',
   'gc.confirm.before': 'test/interleaving/kill.test.ts',
   'gc.confirm.after': 'test/interleaving/kill.test.ts',
+  'reindex.begin.after': 'test/chaos/reindex.test.ts',
+  'reindex.shard.after': 'test/chaos/reindex.test.ts',
+  'reindex.manifests.after': 'test/chaos/reindex.test.ts',
+  'reindex.tags.after': 'test/chaos/reindex.test.ts',
+  'reindex.end.before': 'test/chaos/reindex.test.ts',
 };
 
 /** How long a round with a failpoint may take to reach it before the process is killed anyway, milliseconds: a second
