@@ -21,8 +21,8 @@ export interface Leaf {
 }
 
 const PREFIX = 'LONGSHORE_';
-/** Names that are not keys: the file's path, and what only tests set. */
-const RESERVED = new Set(['LONGSHORE_CONFIG']);
+/** Names that are not keys: the file's path, and whom the command line is when it speaks to a server. */
+const RESERVED = new Set(['LONGSHORE_CONFIG', 'LONGSHORE_USERNAME', 'LONGSHORE_PASSWORD', 'LONGSHORE_PASSWORD_FILE']);
 const isTest = (name: string): boolean => name.startsWith('LONGSHORE_TEST_');
 
 /** `gc.graceTicks` → LONGSHORE_GC_GRACE_TICKS. */
