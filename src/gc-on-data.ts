@@ -4,9 +4,13 @@ import type { GcAsk, GcResults } from './collecting.ts';
 import type { Configuration } from './configuration.ts';
 import { AdminError, askAdmin } from './server/admin.ts';
 
-/** Works through the admin socket where a server runs, else takes the data folder and gives it back. AdminError, FaultError. */
+/**
+ * Works through the admin socket where a server runs, else takes the data folder and gives it back; on PostgreSQL it
+ * works beside the servers that run. AdminError, FaultError.
+ */
 export async function withGc<T>(config: Configuration, work: (ask: GcAsk) => Promise<T>): Promise<T> {
   const folder = resolve(config.data);
+  if (config.database.url !== undefined) return onData(config, work);
   if ((await askAdmin(folder, 'gc.status', undefined)) === undefined) return onData(config, work);
   return work(async (name, args) => {
     const asked = await askAdmin(folder, name, args);

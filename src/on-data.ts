@@ -1,6 +1,6 @@
 /**
  * What the command line does on a data folder: through the admin socket of the server that has it, else on the folder
- * itself, which is taken for as long as it lasts.
+ * itself, which is taken for as long as it lasts. With PostgreSQL it works there, beside the servers that run.
  */
 import { resolve } from 'node:path';
 import type { AccountInfo } from './access/accounts.ts';
@@ -27,7 +27,7 @@ export async function onData<Name extends keyof DataCommands>(
 ): Promise<Awaited<ReturnType<DataCommands[Name]>>> {
   type Result = Awaited<ReturnType<DataCommands[Name]>>;
   const data = resolve(config.data);
-  const asked = await askAdmin(data, name, args);
+  const asked = config.database.url === undefined ? await askAdmin(data, name, args) : undefined;
   if (asked !== undefined) return asked.result as Result;
   const [accounts, { openDatabase }] = await Promise.all([import('./access/accounts.ts'), import('./opening.ts')]);
   const database = await openDatabase({ config, data, clock: systemClock, log: silentLog, metrics: noMetrics });

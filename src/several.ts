@@ -1,8 +1,14 @@
-/** Starts one of several processes over one data folder: the primary, or a member of it. */
+/**
+ * Starts one of several processes: the primary, or a member of it. On SQLite all share one data folder, and changes go
+ * through the primary's one writer; on PostgreSQL each has connections of its own, so that `server.processes` members
+ * and the primary have `database.connections` each at most.
+ */
 import { type Base, openCore } from './compose.ts';
+import type { Database } from './database/database.ts';
 import { joinSqlite, openSqlite } from './database/open.ts';
-import { openServingStorage, sqliteOptions } from './opening.ts';
+import { openDatabase, openServingStorage, sqliteOptions } from './opening.ts';
 import { adminCommands, keepHouse, notReadyMilliseconds, type Running, reloadInto, running, urlOf } from './running.ts';
+import { checkSameStorage } from './same-storage.ts';
 import { serveAdmin } from './server/admin.ts';
 import { isMember, joinPrimary, startMembers } from './server/cluster.ts';
 import { stopper } from './server/stop.ts';
@@ -16,15 +22,19 @@ export function startSeveral(base: Base): Promise<Running> {
 /** The process that owns the folder of several: the writer, the jobs, the admin socket. */
 async function startPrimary(base: Base): Promise<Running> {
   const { config, log, clock, metrics } = base;
-  const database = await openSqlite(sqliteOptions(base));
+  const owned = config.database.url === undefined ? await openSqlite(sqliteOptions(base)) : undefined;
+  const database: Database = owned ?? (await openDatabase(base));
   const storage = await openServingStorage(base);
+  await checkSameStorage(database, storage);
   const core = await openCore(base, { database, storage, keepsHouse: true });
-  const admin = await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, log);
+  const admin = database.shared
+    ? () => undefined
+    : await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, log);
   const maintenance = keepHouse(base, core.access);
   core.startJobs();
   const members = startMembers({
     count: config.server.processes,
-    serve: (channel) => database.serve(channel),
+    serve: (channel) => owned?.serve(channel) ?? (() => undefined),
     own: () => metrics.snapshot(),
     clock,
     log,
@@ -62,7 +72,10 @@ async function startMember(base: Base): Promise<Running> {
     reload: () => void asked.running?.reload(),
     own: () => base.metrics.snapshot(),
   });
-  const database = await joinSqlite(sqliteOptions(base), membership.channel);
+  const database =
+    base.config.database.url === undefined
+      ? await joinSqlite(sqliteOptions(base), membership.channel)
+      : await openDatabase(base);
   const storage = await openServingStorage(base);
   const core = await openCore(base, { database, storage, keepsHouse: false });
   const serving = await openServing(base, core, membership);

@@ -5,6 +5,7 @@ import { systemClock } from './kit/clock.ts';
 import { armFailpoints, killAt } from './kit/failpoint.ts';
 import { failpointOf, openDatabase, openServingStorage } from './opening.ts';
 import { adminCommands, keepHouse, type Running, running } from './running.ts';
+import { checkSameStorage } from './same-storage.ts';
 import { serveAdmin } from './server/admin.ts';
 import { openServing } from './serving.ts';
 import { openLog } from './telemetry/log.ts';
@@ -26,9 +27,13 @@ export async function start(options: StartOptions): Promise<Running> {
 /** One process that does everything: what a laptop and most servers run. */
 async function startAlone(base: Base): Promise<Running> {
   const [database, storage] = await Promise.all([openDatabase(base), openServingStorage(base)]);
+  await checkSameStorage(database, storage);
   const core = await openCore(base, { database, storage, keepsHouse: true });
   const serving = await openServing(base, core, { snapshots: undefined });
-  const admin = await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, base.log);
+  // With a database of its own the command line needs no server, and the folder may be shared by several.
+  const admin = database.shared
+    ? () => undefined
+    : await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, base.log);
   core.startJobs();
   const maintenance = keepHouse(base, core.access);
   return running(base, core, serving, [admin, maintenance]);

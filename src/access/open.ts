@@ -83,6 +83,15 @@ export async function accessFrom(config: AccessConfig, parts: AccessParts): Prom
     void anonymous.refresh();
   };
 
+  // Another server changed accounts: nothing that is remembered of them is believed any more.
+  const forget = database.hints?.on('access', () => {
+    identities.changed();
+    identities
+      .countAccounts()
+      .then(() => anonymous.refresh())
+      .catch(() => undefined);
+  });
+
   const keys = await openSigningKeys(database, clock);
   const tokens = tokensFrom(
     keys,
@@ -135,6 +144,7 @@ export async function accessFrom(config: AccessConfig, parts: AccessParts): Prom
       while ((await refreshTokens.expire()) >= 1000);
     },
     close: async () => {
+      forget?.();
       anonymous.close();
       htpasswd?.close();
       if (parts.passwords === undefined) await passwords.close();

@@ -12,7 +12,7 @@ import type { JobGiver, JobRequest } from './job.ts';
 import { storedRequest } from './queue.ts';
 import { Wake } from './wake.ts';
 
-/** What dispatch is made of. `types`: the jobs that exist. `onJobs`: called when jobs were put into the queue. */
+/** What dispatch is made of. `types`: the jobs that exist. `onJobs`: called when jobs were put into the queue, with whether one is due at once. */
 export interface DispatchOptions {
   readonly database: Database;
   readonly givers: readonly JobGiver[];
@@ -20,8 +20,9 @@ export interface DispatchOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  readonly pollMilliseconds: number;
-  onJobs(): void;
+  /** How long at most until the outbox is looked at again, now. */
+  pollMilliseconds(): number;
+  onJobs(due: boolean): void;
 }
 
 // Events of types that only a newer program knows stay for it. The types are constants of this program.
@@ -92,7 +93,7 @@ export class Dispatch {
   async #run(): Promise<void> {
     const { clock, log, pollMilliseconds } = this.#options;
     while (!this.#stopped) {
-      let wait = pollMilliseconds;
+      let wait = pollMilliseconds();
       try {
         // A full round: there is more.
         if ((await this.#once()) === DISPATCH_ROWS) wait = 0;
@@ -130,7 +131,8 @@ export class Dispatch {
     for (const row of rows) this.#failures.delete(row.uid);
     this.#taken += taken;
     this.#count(taken);
-    if (taken > 0 && events.some(({ requests }) => requests.length > 0)) this.#options.onJobs();
+    const requests = events.flatMap((event) => event.requests);
+    if (taken > 0 && requests.length > 0) this.#options.onJobs(requests.some(({ runAt }) => runAt === null));
     return taken;
   }
 

@@ -23,12 +23,12 @@ export function storedRequest({ type, payload, key, runAt }: JobRequest): Stored
   return { type, key: key ?? null, payload: text, runAt: runAt ?? null };
 }
 
-/** The queue of this database. `onEnqueued` is called after each request was stored. */
-export function jobQueue(database: Database, onEnqueued: () => void = () => {}): JobQueue {
+/** The queue of this database. `onEnqueued` is called after each request was stored, with whether it is due at once. */
+export function jobQueue(database: Database, onEnqueued: (due: boolean) => void = () => {}): JobQueue {
   return {
     async enqueue(request) {
       await database.run(jobEnqueue, { requests: [storedRequest(request)] }, { lane: 'job' });
-      onEnqueued();
+      onEnqueued(request.runAt === undefined);
     },
   };
 }

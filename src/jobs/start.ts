@@ -16,7 +16,7 @@ export interface JobsOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** How long at most until queue and outbox are looked at again. Absent: 1 s on PostgreSQL, 5 s on SQLite, where this process hears of everything. */
+  /** How long at most until queue and outbox are looked at again. Absent: 5 s where this process hears of everything, by hints or as the only one; else 1 s. */
   readonly pollMilliseconds?: number;
   /** Milliseconds before the first retry, and at most; 500 and 300,000 if absent. */
   readonly retry?: { readonly first: number; readonly most: number };
@@ -53,7 +53,9 @@ function jobsOf(givers: readonly JobGiver[]): readonly Job<any>[] {
 export function startJobs(options: JobsOptions): Jobs {
   const { database, givers, clock, log, metrics } = options;
   const jobs = jobsOf(givers);
-  const pollMilliseconds = options.pollMilliseconds ?? (database.shared ? 1_000 : 5_000);
+  const { hints } = database;
+  const pollMilliseconds = (): number =>
+    options.pollMilliseconds ?? (database.shared && hints?.arrive !== true ? 1_000 : 5_000);
   const shared = { database, clock, log, metrics, pollMilliseconds };
   const worker = new JobWorker({
     ...shared,
@@ -62,8 +64,13 @@ export function startJobs(options: JobsOptions): Jobs {
     retry: options.retry ?? { first: 500, most: 300_000 },
     stopMilliseconds: options.stopMilliseconds ?? 10_000,
   });
+  const woken = (due: boolean): void => {
+    worker.wake();
+    if (due) hints?.tell('jobs');
+  };
+  const forget = hints?.on('jobs', () => worker.wake());
   const types = new Set(jobs.map(({ type }) => type));
-  const dispatch = new Dispatch({ ...shared, givers, types, onJobs: () => worker.wake() });
+  const dispatch = new Dispatch({ ...shared, givers, types, onJobs: (due) => woken(due) });
   const scheduled = schedule(database, jobs).then(
     () => worker.wake(),
     (error: unknown) => log.error('jobs could not be scheduled', { error: error as Error }),
@@ -71,8 +78,9 @@ export function startJobs(options: JobsOptions): Jobs {
   dispatch.start();
   worker.start();
   return {
-    queue: jobQueue(database, () => worker.wake()),
+    queue: jobQueue(database, woken),
     async stop() {
+      forget?.();
       await scheduled;
       await dispatch.stop();
       await worker.stop();

@@ -22,8 +22,8 @@ export interface WorkerOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** How long at most until the queue is looked at again. */
-  readonly pollMilliseconds: number;
+  /** How long at most until the queue is looked at again, now. */
+  pollMilliseconds(): number;
   readonly retry: { readonly first: number; readonly most: number };
   /** How long `stop` waits for jobs that do not listen to their signal. */
   readonly stopMilliseconds: number;
@@ -113,7 +113,7 @@ export class JobWorker {
   async #claimLoop(): Promise<void> {
     const { log, pollMilliseconds } = this.#options;
     while (!this.#stopped) {
-      let wait = pollMilliseconds;
+      let wait = pollMilliseconds();
       try {
         const dueIn = await this.#claim();
         if (dueIn !== undefined) wait = Math.max(1, Math.min(wait, dueIn));
@@ -272,7 +272,7 @@ export class JobWorker {
     while (!this.#stopped || this.#running.size > 0) {
       const leases = [...this.#running.values()].map(({ attempt }) => attempt.job.leaseSeconds * 1000);
       // Nothing runs: the next attempt calls.
-      await this.#renewal.wait(leases.length === 0 ? this.#options.pollMilliseconds : Math.min(...leases) / 3);
+      await this.#renewal.wait(leases.length === 0 ? this.#options.pollMilliseconds() : Math.min(...leases) / 3);
       await this.#renew();
       if (this.#stopped && this.#renewalIsOver()) return;
     }

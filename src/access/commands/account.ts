@@ -15,6 +15,7 @@ const missing = (name: string): RegistryError =>
 /** Adds an account; DENIED (409) where the name is taken. */
 export const accountAdd: Command<AccountAdd, null> = {
   name: 'access.account-add',
+  tells: 'access',
   async run({ sql, now }, { uid, name, passwordHash }) {
     const added = await sql.run(
       'insert into account (uid, name, password_hash, disabled, generation, created_at) values (?, ?, ?, 0, 1, ?) on conflict (name) do nothing',
@@ -37,6 +38,7 @@ async function forgetSessions(sql: CommandContext['sql'], name: string): Promise
 /** Sets the hash; NAME_UNKNOWN. Old sessions and tokens end. */
 export const accountPassword: Command<{ readonly name: string; readonly passwordHash: string }, null> = {
   name: 'access.account-password',
+  tells: 'access',
   async run({ sql }, { name, passwordHash }) {
     const changed = await sql.run(
       'update account set password_hash = ?, generation = generation + 1 where name = ?',
@@ -52,6 +54,7 @@ export const accountPassword: Command<{ readonly name: string; readonly password
 /** Disables or enables; NAME_UNKNOWN. Both end old sessions and tokens; no change changes nothing. */
 export const accountDisable: Command<{ readonly name: string; readonly disabled: boolean }, null> = {
   name: 'access.account-disable',
+  tells: 'access',
   async run({ sql }, { name, disabled }) {
     const account = await sql.get<{ disabled: number }>(
       'select disabled from account where name = ? {for update}',

@@ -23,8 +23,10 @@ export interface SigningKeyAdd {
 export const signingKeyAdd: Command<SigningKeyAdd, boolean> = {
   name: 'access.signing-key-add',
   async run({ sql }, key) {
+    // Two servers at once make one key: the second waits here and finds the first's.
+    await sql.get('select id from installation where id = 1{ for update}');
     const newest = await sql.get<{ use_from: number }>(
-      'select use_from from signing_key where purpose = ? order by use_from desc limit 1 {for update}',
+      'select use_from from signing_key where purpose = ? order by use_from desc limit 1',
       key.purpose,
     );
     if (newest !== undefined && newest.use_from >= key.ifNewestBefore) return { result: false, touched: [] };

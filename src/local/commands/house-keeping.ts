@@ -20,6 +20,8 @@ export const uploadKeyEnsure: Command<{ kid: string; secret: Uint8Array }, Uint8
       sql.get<{ secret: Uint8Array }>(
         "select secret from signing_key where purpose = 'upload' order by use_from, kid limit 1",
       );
+    // Two servers that start at once must come to the same secret: the second waits here and finds the first's.
+    if ((await find()) === undefined) await sql.get('select id from installation where id = 1{ for update}');
     const kept = await find();
     if (kept !== undefined) return { result: kept.secret, touched: [] };
     await sql.run(

@@ -5,6 +5,7 @@ import { gcPurge } from './gc-purge.ts';
 import { repositoryReview } from './gc-repository.ts';
 import { gcReview } from './gc-review.ts';
 import { sweepEnd, sweepNext, sweepSeen } from './gc-sweep.ts';
+import { uploadLeftovers, uploadLeftoversDue } from './upload-leftovers.ts';
 
 /** The collector's commands. */
 export const GC_COMMANDS: CommandList = [
@@ -16,4 +17,6 @@ export const GC_COMMANDS: CommandList = [
   sweepEnd,
   sweepNext,
   sweepSeen,
+  uploadLeftovers,
+  uploadLeftoversDue,
 ];
