@@ -67,9 +67,21 @@ export interface BlobStorage {
   discard(id: UploadId, state: UploadState): Promise<void>;
   /** Whether it was there. Durable. */
   delete(key: BlobKey): Promise<boolean>;
+  /**
+   * Deletes many at once where the store has a batch for it, without telling whether they were there; gives those that
+   * are gone now, in the order asked. What is left out could not be deleted: try again. FaultError where none could.
+   */
+  deleteMany?(keys: readonly BlobKey[]): Promise<readonly BlobKey[]>;
   /** Unordered. `shard`: the hash's first two hex digits. */
   list(shard?: string): AsyncIterable<StoredBlob>;
   listUploads(): AsyncIterable<UploadId>;
+  /**
+   * Uploads to which nothing was written for so many milliseconds (by the store's clock; at least a day, or a running
+   * commit may be disturbed): for a sweep beside other instances, which still asks the database whether a row names
+   * one. At the end of the walk it removes what commits that began before and never ended left behind. Absent where
+   * nobody shares the storage.
+   */
+  idleUploads?(milliseconds: number): AsyncIterable<UploadId>;
   readonly records: Records;
   /** Whether the place can be reached and written to; FaultError otherwise. For readiness. */
   ping(): Promise<void>;

@@ -1,0 +1,165 @@
+/** Collecting an upload's bytes into pieces: up to three are stored while the next one fills and is hashed. */
+import type { UploadId } from '../../oci/names.ts';
+import type { AppendOptions } from '../storage.ts';
+import { requestLimit, timed } from './faults.ts';
+import { newWriter, type Piece, pieceName } from './pieces.ts';
+import type { Room } from './room.ts';
+import type { ObjectStore } from './store.ts';
+
+/** Pieces on their way at once, of one upload. */
+const AT_ONCE = 3;
+/** A buffer's memory is counted, and touched, in such steps. */
+const STEP = 256 * 1024;
+const HASH_SLICE = 256 * 1024;
+/** The size of the first pieces, and of the buffers that are kept. */
+export const PIECE = 8 * 1024 * 1024;
+
+/** Pieces grow so that 10,000 of them, what one multipart takes, make 280 GiB; beyond, `commit` joins in two steps. */
+export function pieceSize(number: number, uploads: number): number {
+  if (number < 512 || uploads > 4) return PIECE;
+  return number < 1536 ? 2 * PIECE : 4 * PIECE;
+}
+
+/** What the writers of one storage share. */
+export interface WriterParts {
+  readonly store: ObjectStore;
+  readonly room: Room;
+  /** Tests: the size of piece `number`. */
+  readonly pieceSize: (number: number, uploads: number) => number;
+}
+
+/** Takes an upload's bytes in order. */
+export interface PieceWriter {
+  /** Takes a chunk, hashed or not; to be awaited before the next. Rejects with the first failure of the store or hash. */
+  add(chunk: Uint8Array, hashed: boolean): Promise<void>;
+  /** Whether somebody else needs the memory: `flush` then. */
+  readonly pressed: boolean;
+  /** Stores what was collected, as one piece. */
+  flush(): Promise<void>;
+  /** Stores the rest and waits for everything on its way. Rejects with the first failure. Always to be called. */
+  end(): Promise<void>;
+  /** The pieces that are stored, without those behind one that is not. */
+  stored(): Piece[];
+  /** How many bytes the hash took. */
+  hashed(): number;
+}
+
+/** A writer whose first piece is the upload's `count`-th. `press` is called where `pressed` becomes true while it may be waiting for the body. */
+export function pieceWriter(
+  { store, room, pieceSize: sizeFor }: WriterParts,
+  id: UploadId,
+  count: number,
+  hash: AppendOptions['hash'],
+  press: () => void,
+): PieceWriter {
+  const writer = newWriter();
+  const holder = room.enter(press);
+  const pieces: { readonly piece: Piece; stored: boolean }[] = [];
+  const onTheWay = new Set<Promise<void>>();
+  let buffer: Uint8Array | undefined;
+  let reserved = 0;
+  let filled = 0;
+  /** Up to where the buffer was hashed, or needs not to be. */
+  let settled = 0;
+  let hashed = 0;
+  let failed: { readonly cause: unknown } | undefined;
+
+  async function feed(end: number): Promise<void> {
+    while (settled < end) {
+      const slice = buffer!.subarray(settled, Math.min(end, settled + HASH_SLICE));
+      if (hash !== undefined) {
+        try {
+          await hash.update(slice);
+        } catch (cause) {
+          failed ??= { cause };
+          throw cause;
+        }
+        hashed += slice.length;
+      }
+      settled += slice.length;
+    }
+  }
+
+  async function store1(piece: Piece, bytes: Uint8Array, whole: Uint8Array, sent: number, entry: { stored: boolean }) {
+    try {
+      await timed(requestLimit(bytes.length), 'store a piece of an upload', (signal) =>
+        store.put(pieceName(id, piece), bytes, signal),
+      );
+      entry.stored = true;
+      room.release(sent, whole);
+    } catch (cause) {
+      failed ??= { cause };
+      // A request that was given up may still read the buffer.
+      room.release(sent);
+    }
+  }
+
+  async function flush(): Promise<void> {
+    if (filled === 0) {
+      holder.pressed = false;
+      return;
+    }
+    await feed(filled);
+    while (onTheWay.size >= AT_ONCE) await Promise.race(onTheWay);
+    if (failed !== undefined) throw failed.cause;
+    const whole = buffer!;
+    const piece: Piece = { writer, number: pieces.length, size: filled };
+    const entry = { piece, stored: false };
+    pieces.push(entry);
+    const bytes = whole.subarray(0, filled);
+    buffer = undefined;
+    reserved = filled = settled = 0;
+    const job: Promise<void> = store1(piece, bytes, whole, room.send(holder), entry).finally(() =>
+      onTheWay.delete(job),
+    );
+    onTheWay.add(job);
+  }
+
+  return {
+    async add(chunk, toHash) {
+      for (let at = 0; at < chunk.length; ) {
+        if (failed !== undefined) throw failed.cause;
+        if (buffer === undefined) {
+          const taken = room.take(holder, sizeFor(count + pieces.length, room.uploads));
+          buffer = taken.bytes;
+          reserved = taken.reserved;
+        }
+        if (filled === reserved) {
+          const step = Math.min(STEP, buffer.length - reserved);
+          if ((await room.reserve(holder, step)) === 'flush') {
+            await flush();
+            continue;
+          }
+          reserved += step;
+        }
+        const length = Math.min(reserved - filled, chunk.length - at);
+        buffer.set(at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length), filled);
+        filled += length;
+        at += length;
+        if (!toHash) settled = filled;
+        else if (filled - settled >= HASH_SLICE) await feed(filled);
+        if (filled === buffer.length) await flush();
+      }
+    },
+    get pressed() {
+      return holder.pressed;
+    },
+    flush,
+    async end() {
+      try {
+        if (failed === undefined) await flush();
+      } catch (cause) {
+        failed ??= { cause };
+      }
+      await Promise.all(onTheWay);
+      room.leave(holder);
+      buffer = undefined;
+      if (failed !== undefined) throw failed.cause;
+    },
+    stored() {
+      const end = pieces.findIndex(({ stored }) => !stored);
+      return pieces.slice(0, end < 0 ? pieces.length : end).map(({ piece }) => piece);
+    },
+    hashed: () => hashed,
+  };
+}
