@@ -4,6 +4,7 @@ import type { CommandList } from './database/database.ts';
 import { TAG_HISTORY_COMMANDS } from './features/tag-history/commands/list.ts';
 import { JOB_COMMANDS } from './jobs/commands/list.ts';
 import { LOCAL_COMMANDS } from './local/commands/list.ts';
+import { BACKUP_COMMANDS } from './maintenance/commands/backup-list.ts';
 import { GC_COMMANDS } from './maintenance/commands/gc-list.ts';
 import { REINDEX_COMMANDS } from './maintenance/commands/reindex-list.ts';
 
@@ -14,5 +15,6 @@ export const COMMANDS: CommandList = [
   ...JOB_COMMANDS,
   ...GC_COMMANDS,
   ...REINDEX_COMMANDS,
+  ...BACKUP_COMMANDS,
   ...TAG_HISTORY_COMMANDS,
 ];

@@ -16,13 +16,14 @@ import { openLocal } from './local/open.ts';
 import { sweepUploads } from './maintenance/expire.ts';
 import { maintenance } from './maintenance/jobs.ts';
 import { refuseHalfRebuilt, warnOfStranger } from './maintenance/reindex-mark.ts';
+import { refuseHalfRestored } from './maintenance/restore-mark.ts';
 import { FaultError } from './oci/error.ts';
 import type { Opening } from './opening.ts';
 import { redirectFrom } from './redirecting.ts';
-import { drainCommands } from './reindexing.ts';
 import type { BlobSources, Store } from './registry/registry.ts';
 import { withGuards } from './registry/with-guards.ts';
 import { withPullChecks } from './registry/with-pull-checks.ts';
+import { drainCommands } from './reindexing.ts';
 import type { AdminCommands } from './server/admin.ts';
 import { isLoopback } from './server/forwarded.ts';
 import type { BlobStorage } from './storage/storage.ts';
@@ -80,6 +81,7 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
   const { config, clock, log, metrics } = base;
   const { database, storage, keepsHouse } = parts;
   if (keepsHouse) await refuseHalfRebuilt(database);
+  if (keepsHouse) await refuseHalfRestored(database);
   // Both wait for threads that start now; side by side they wait once.
   const [local, access] = await Promise.all([
     openLocal({

@@ -132,6 +132,7 @@ export async function onFolder<T>(
   const database = await openDatabase(base);
   try {
     if (options.halfRebuilt !== true) await (await import('./maintenance/reindex-mark.ts')).refuseHalfRebuilt(database);
+    await (await import('./maintenance/restore-mark.ts')).refuseHalfRestored(database);
     const storage = await openStorage(storageSettings(base), base);
     try {
       return await work({ ...base, database, storage });

@@ -14,7 +14,7 @@ export interface Flag {
 /** A command: words, positionals, flags, and what it does. Gives the exit code. */
 export interface Command {
   readonly words: readonly string[];
-  /** Names of required positionals. */
+  /** Names of positionals; one that ends in "?" may be left out. */
   readonly takes?: readonly string[];
   readonly help: string;
   readonly flags: Readonly<Record<string, Flag>>;
@@ -69,10 +69,15 @@ export function parseCommandLine(
     }
     throw new UsageError((error as Error).message.split('\n')[0]!);
   }
-  if (parsed.positionals.length !== takes.length) {
+  const least = takes.filter((name) => !name.endsWith('?')).length;
+  if (parsed.positionals.length < least || parsed.positionals.length > takes.length) {
     throw new UsageError(`Usage: ${usageOf(command)}`);
   }
   return { command, given: { positionals: parsed.positionals, flags: parsed.values as Given['flags'] } };
+}
+
+function positionalsOf({ takes = [] }: Command): readonly string[] {
+  return takes.map((name) => (name.endsWith('?') ? `[${name.slice(0, -1)}]` : name));
 }
 
 /** A command's one-line usage. */
@@ -80,7 +85,7 @@ export function usageOf(command: Command): string {
   const flags = Object.entries(command.flags).map(
     ([name, flag]) => `[--${name}${flag.value === undefined ? '' : ` ${flag.value}`}]`,
   );
-  return ['longshore', ...command.words, ...(command.takes ?? []), ...flags].join(' ');
+  return ['longshore', ...command.words, ...positionalsOf(command), ...flags].join(' ');
 }
 
 /** The help of all commands, or of one. */
@@ -90,7 +95,7 @@ export function helpOf(commands: readonly Command[]): string {
       const flags = Object.entries(command.flags).map(
         ([name, flag]) => `      --${name}${flag.value === undefined ? '' : ` ${flag.value}`}  ${flag.help}`,
       );
-      const head = ['  longshore', ...command.words, ...(command.takes ?? [])].join(' ');
+      const head = ['  longshore', ...command.words, ...positionalsOf(command)].join(' ');
       return [head, `      ${command.help}`, ...flags].join('\n');
     })
     .join('\n\n');

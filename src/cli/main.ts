@@ -4,6 +4,9 @@ import { type Command, helpOf, parseCommandLine, UsageError } from './command-li
 import { REMOTE_COMMANDS } from './remote-commands.ts';
 import { CONFIG_FLAGS } from './settings.ts';
 
+const BACKUP_PLACE =
+  'A folder, s3://BUCKET/PREFIX?endpoint=…&region=…&pathStyle=true, gs://BUCKET/PREFIX or azblob://CONTAINER/PREFIX?account=….';
+
 const COMMANDS: readonly Command[] = [
   {
     words: ['serve'],
@@ -88,6 +91,52 @@ const COMMANDS: readonly Command[] = [
     help: 'Brings to storage now what only the database has, so that reindex recovers everything.',
     flags: { ...CONFIG_FLAGS, json: { help: 'The summary as JSON.' } },
     run: async (given) => (await import('./drain.ts')).runDrainCommand(given),
+  },
+  {
+    words: ['backup'],
+    help: 'Makes a backup, while the server runs or not: the database, and the blobs that the place does not have yet.',
+    flags: {
+      to: { value: 'PLACE', help: BACKUP_PLACE },
+      ...CONFIG_FLAGS,
+      json: { help: 'The result as JSON.' },
+    },
+    run: async (given) => (await import('./backup.ts')).makeBackup(given),
+  },
+  {
+    words: ['backup', 'list'],
+    help: 'Lists the backups in a place.',
+    flags: { to: { value: 'PLACE', help: BACKUP_PLACE }, ...CONFIG_FLAGS, json: { help: 'As JSON.' } },
+    run: async (given) => (await import('./backup.ts')).listBackups(given),
+  },
+  {
+    words: ['backup', 'verify'],
+    takes: ['ID?'],
+    help: 'Hashes everything in a place for backups, or what one backup needs.',
+    flags: { to: { value: 'PLACE', help: BACKUP_PLACE }, ...CONFIG_FLAGS, json: { help: 'As JSON.' } },
+    run: async (given) => (await import('./backup.ts')).verifyBackups(given),
+  },
+  {
+    words: ['backup', 'prune'],
+    help: 'Removes old backups, and the blobs that no other one needs.',
+    flags: {
+      to: { value: 'PLACE', help: BACKUP_PLACE },
+      keep: { value: 'N', help: 'How many complete backups stay, the newest.' },
+      ...CONFIG_FLAGS,
+      json: { help: 'As JSON.' },
+    },
+    run: async (given) => (await import('./backup.ts')).pruneBackups(given),
+  },
+  {
+    words: ['restore'],
+    help: 'Restores a backup, whatever is in database and storage; no server may run on them.',
+    flags: {
+      from: { value: 'PLACE', help: BACKUP_PLACE },
+      point: { value: 'ID', help: 'Which backup. Absent: the newest complete one.' },
+      before: { value: 'TIME', help: 'The newest complete backup of that time or before, as 2026-01-31T12:00:00Z.' },
+      ...CONFIG_FLAGS,
+      json: { help: 'The result as JSON.' },
+    },
+    run: async (given) => (await import('./restore.ts')).restoreBackup(given),
   },
   ...REMOTE_COMMANDS,
   {

@@ -3,8 +3,8 @@ import { FaultError } from '../../oci/error.ts';
 import { type Afresh, type Before, RESTORE_MARK, SET_MARK, tablesOf } from '../afresh.ts';
 import { migrate } from '../migrate.ts';
 import type { LeaseTable } from '../schema.ts';
-import { connectSingle, type Single } from './single.ts';
 import { MIGRATION_LOCK } from './locks.ts';
+import { connectSingle, type Single } from './single.ts';
 
 /** See `startAfresh`. FaultError `unavailable` where servers are connected. */
 export async function postgresAfresh(url: string, afresh: Afresh): Promise<Before> {
