@@ -2,6 +2,7 @@
 import type { Migration } from './database/migrate.ts';
 import { core } from './database/migrations/0001-core.ts';
 import { tagHistory } from './database/migrations/0002-tag-history.ts';
+import { scrub } from './database/migrations/0003-scrub.ts';
 
 /** The numbered list. */
-export const MIGRATIONS: readonly Migration[] = [core, tagHistory];
+export const MIGRATIONS: readonly Migration[] = [core, tagHistory, scrub];

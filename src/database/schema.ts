@@ -212,6 +212,41 @@ export interface UsageTable {
   manifests: number;
 }
 
+/** The one row: the scrub's round, where it is, and who works at it until when. `halted`: why nothing more is looked at. */
+export interface ScrubTable {
+  id: number;
+  round: number;
+  begun_at: number;
+  ended_at: number | null;
+  place: Uint8Array;
+  blobs: number;
+  bytes: number;
+  damaged: number;
+  unreadable: number;
+  total_blobs: number;
+  total_bytes: number;
+  halted: string | null;
+  owner: string;
+  fence: number;
+  until_at: number;
+}
+/** What was found damaged. `healed_from`: a source's name, `database`, `storage` or `push`. `next_at`: when sources are asked next. */
+export interface DamageTable {
+  id: Generated<number>;
+  digest: Uint8Array;
+  n: number;
+  size: number;
+  found_by: string;
+  why: string;
+  found_at: number;
+  state: 'open' | 'healed' | 'gone';
+  closed_at: number | null;
+  healed_from: string | null;
+  attempts: number;
+  next_at: number;
+  outcome: string | null;
+}
+
 /** Every table by its name. A feature's own are added by declaration merging beside its migrations. */
 export interface Tables {
   installation: InstallationTable;
@@ -241,4 +276,6 @@ export interface Tables {
   job_lease: JobLeaseTable;
   usage_delta: UsageDeltaTable;
   usage: UsageTable;
+  scrub: ScrubTable;
+  damage: DamageTable;
 }

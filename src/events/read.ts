@@ -48,6 +48,8 @@ const SHAPES: { readonly [T in EventType]: Shape } = {
   'blob.pushed': { blob: descriptor },
   'blob.mounted': { blob: descriptor, source: repository },
   'blob.deleted': { blob: descriptor },
+  'blob.damaged': { blob: descriptor, reason: isText },
+  'blob.healed': { blob: descriptor, from: isText },
   'repository.deleted': {},
 };
 

@@ -10,6 +10,7 @@ import { RegistryError } from '../../oci/error.ts';
 import { OCTET_STREAM } from '../../oci/media-types.ts';
 import type { RepositoryName } from '../../oci/names.ts';
 import type { Guards } from '../../registry/guard.ts';
+import { type FoundBy, inlineBytes, recordDamage, recordHealed, repositoriesOf } from './damage.ts';
 import { checkGuards } from './guards.ts';
 import {
   addUsage,
@@ -72,6 +73,8 @@ export const blobLink: Command<BlobPush & { n: number; moved: boolean }, boolean
     if (!(await (push.moved ? makeLive(context, push) : stillLive(context, push))))
       return { result: false, touched: [] };
     await finishPush(context, repository.id, push);
+    // A reservation took the row out of `damaged`; the record of it is open until here.
+    if (push.moved) await recordHealed(context, push.digest, 'push', push.facts);
     await markActive(context, repository);
     return { result: true, touched: [] };
   },
@@ -139,6 +142,7 @@ export const blobPut: Command<
       );
     }
     await finishPush(context, repository.id, push);
+    if (row.state === 'damaged') await recordHealed(context, push.digest, 'push', push.facts);
     await markActive(context, repository);
     return { result: { linked: true, n: row.n ?? 0 }, touched: [] };
   },
@@ -266,28 +270,39 @@ export const blobUnlink: Command<
   },
 };
 
-/** Bytes under key n are gone or wrong. With inline bytes they go to a fresh key, else the blob is damaged: 404 until pushed again. */
-export const blobDamaged: Command<{ digest: Uint8Array; n: number }, boolean> = {
+/** What became of a row whose bytes under key n are gone or wrong. `stale`: it names another key by now. */
+export type DamageOutcome = 'stale' | 'stored-again' | 'damaged';
+
+/**
+ * Bytes under key n are gone or wrong. Where right ones are inline they go to a fresh key, else the blob is damaged:
+ * 404 until it is healed or pushed again.
+ */
+export const blobDamaged: Command<{ digest: Uint8Array; n: number; found?: FoundBy; why?: string }, DamageOutcome> = {
   name: 'blob-damaged',
-  async run(context, { digest, n }) {
+  async run(context, { digest, n, found = 'reindex', why = 'its bytes are missing or wrong' }) {
     const { sql } = context;
-    const row = await sql.get<{ n: number }>(
-      "select n from blob where digest = ? and n = ? and state = 'live' and stored = 1 {for no key update}",
+    const row = await sql.get<{ size: number }>(
+      "select size from blob where digest = ? and n = ? and state = 'live' and stored = 1 {for no key update}",
       digest,
       n,
     );
-    if (row === undefined) return { result: false, touched: [] };
-    const inline = await sql.get<{ found: number }>('select 1 as found from content where digest = ?', digest);
-    if (inline === undefined) {
-      await sql.run("update blob set state = 'damaged', stored = 0 where digest = ?", digest);
-    } else {
+    if (row === undefined) return { result: 'stale', touched: [] };
+    const damage = { digest, n, size: row.size, found, why };
+    const inline = await inlineBytes(context, digest);
+    if (inline !== undefined && inline !== 'bad') {
       await killKey(context, digest, n);
       await sql.run(
         'update blob set n = ?, stored = 0 where digest = ?',
         await freshKeyNumber(context, digest),
         digest,
       );
+      await recordDamage(context, damage, 'database');
+      return { result: 'stored-again', touched: [] };
     }
-    return { result: true, touched: [] };
+    await sql.run('delete from content where digest = ?', digest);
+    await sql.run("update blob set state = 'damaged', stored = 0 where digest = ?", digest);
+    await recordDamage(context, damage);
+    const touched = inline === 'bad' ? (await repositoriesOf(context, digest)).map(({ name }) => name) : [];
+    return { result: 'damaged', touched };
   },
 };

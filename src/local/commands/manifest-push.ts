@@ -9,6 +9,7 @@ import { digestFromBytes } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { Digest, RepositoryName, Tag } from '../../oci/names.ts';
 import type { Guards } from '../../registry/guard.ts';
+import { recordHealed } from './damage.ts';
 import { checkGuards, checkTagGuards } from './guards.ts';
 import { dropFallback, indexFallback, subjectOfFallback } from './referrer-rows.ts';
 import {
@@ -165,6 +166,7 @@ async function storeContent(context: CommandContext, push: ManifestPush): Promis
     push.digest,
     push.bytes,
   );
+  if (row.state === 'damaged') await recordHealed(context, push.digest, 'push', push.facts);
 }
 
 /** `existed`: it was there and not deleted, so its references stand. A tombstone is revived with its references. */
