@@ -132,7 +132,7 @@ if (postgres) {
       );
       liteColumns.push(...rows.map(({ t, c }) => ({ t, c })));
     }
-    assert.equal(names.length, 27);
+    assert.equal(names.length, 29);
     assert.deepEqual(
       liteColumns,
       columns.map(({ t, c }) => ({ t, c })),

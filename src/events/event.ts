@@ -17,8 +17,8 @@ export interface Bodies {
   'blob.deleted': { readonly blob: Descriptor };
   /** Its stored bytes are wrong or missing. One event for each repository that has it, for at most 20 of them. */
   'blob.damaged': { readonly blob: Descriptor; readonly reason: string };
-  /** It is whole again. `from`: the source, `database`, `storage`, or `push`. To the same repositories. */
-  'blob.healed': { readonly blob: Descriptor; readonly from: string };
+  /** It is whole again. `healedFrom`: the source, `database`, `storage`, or `push`. To the same repositories. */
+  'blob.healed': { readonly blob: Descriptor; readonly healedFrom: string };
   'repository.deleted': object;
 }
 

@@ -27,7 +27,7 @@ const events: readonly NewEvent[] = [
   { ...head, type: 'blob.mounted', blob: sample, source: repo('other/app') },
   { ...head, type: 'blob.deleted', blob: sample },
   { ...head, request: { id: 'scrub' }, type: 'blob.damaged', blob: sample, reason: 'its bytes have another digest' },
-  { ...head, request: { id: 'heal' }, type: 'blob.healed', blob: sample, from: 'storage fs' },
+  { ...head, request: { id: 'heal' }, type: 'blob.healed', blob: sample, healedFrom: 'storage fs' },
   { ...head, request: { id: 'job-1' }, type: 'repository.deleted' },
 ];
 

@@ -49,7 +49,7 @@ const SHAPES: { readonly [T in EventType]: Shape } = {
   'blob.mounted': { blob: descriptor, source: repository },
   'blob.deleted': { blob: descriptor },
   'blob.damaged': { blob: descriptor, reason: isText },
-  'blob.healed': { blob: descriptor, from: isText },
+  'blob.healed': { blob: descriptor, healedFrom: isText },
   'repository.deleted': {},
 };
 

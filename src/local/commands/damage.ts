@@ -90,7 +90,7 @@ export async function recordDamage(context: CommandContext, damage: Damage, heal
   for (const { id, name } of await repositoriesOf(context, damage.digest, TOLD)) {
     await emit(context, id, { type: 'blob.damaged', repository: name, blob, reason: why, ...facts });
     if (healedFrom !== undefined)
-      await emit(context, id, { type: 'blob.healed', repository: name, blob, from: healedFrom, ...facts });
+      await emit(context, id, { type: 'blob.healed', repository: name, blob, healedFrom, ...facts });
   }
 }
 
@@ -112,7 +112,7 @@ export async function recordHealed(
   await forgetOld(context);
   const blob = { mediaType: OCTET_STREAM, digest: digestFromBytes(digest), size: record.size };
   for (const { id, name } of await repositoriesOf(context, digest, TOLD))
-    await emit(context, id, { type: 'blob.healed', repository: name, blob, from, ...facts });
+    await emit(context, id, { type: 'blob.healed', repository: name, blob, healedFrom: from, ...facts });
   return true;
 }
 
