@@ -7,6 +7,7 @@ import { LOCAL_COMMANDS } from './local/commands/list.ts';
 import { BACKUP_COMMANDS } from './maintenance/commands/backup-list.ts';
 import { GC_COMMANDS } from './maintenance/commands/gc-list.ts';
 import { REINDEX_COMMANDS } from './maintenance/commands/reindex-list.ts';
+import { TRUST_COMMANDS } from './maintenance/commands/trust-list.ts';
 
 /** All commands. */
 export const COMMANDS: CommandList = [
@@ -17,4 +18,5 @@ export const COMMANDS: CommandList = [
   ...REINDEX_COMMANDS,
   ...BACKUP_COMMANDS,
   ...TAG_HISTORY_COMMANDS,
+  ...TRUST_COMMANDS,
 ];
