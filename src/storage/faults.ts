@@ -14,7 +14,8 @@ const MEANING: Readonly<Record<string, readonly [FaultCode, string]>> = {
   ENFILE: ['unavailable', 'the system has too many files open: raise fs.file-max'],
   ENOENT: ['unavailable', 'a file or folder is missing: check that the storage folder is still mounted'],
   ESTALE: ['unavailable', 'the network file system lost the file: check the mount'],
-  ENOTDIR: ['bug', 'a file stands where a folder should be'],
+  ENOTDIR: ['unavailable', 'a file stands where a folder should be: check the storage folder'],
+  ELOOP: ['unavailable', 'a symbolic link leads nowhere: check the storage folder'],
   EISDIR: ['bug', 'a folder stands where a file should be'],
   ENAMETOOLONG: ['bug', 'the name is longer than the file system takes'],
 };
@@ -31,6 +32,14 @@ export function asFault(error: unknown, doing: string): FaultError {
   const code = errno(error);
   const [fault, advice] = MEANING[code] ?? ['unavailable', `the system answered ${code === '' ? 'an error' : code}`];
   return new FaultError(fault, `Storage could not ${doing}: ${advice}.`, { cause: error });
+}
+
+/** An upload whose bytes storage has lost, as it said before or as its file shows: only a new one helps. */
+export class UploadLost extends FaultError {
+  constructor(message: string, cause?: unknown) {
+    super('corrupt', message, cause === undefined ? {} : { cause });
+    this.name = 'UploadLost';
+  }
 }
 
 /**

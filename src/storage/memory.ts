@@ -160,6 +160,12 @@ export function memoryStorage(): BlobStorage {
       open();
       return blobs.delete(checkKey(key));
     },
+    async deleteMany(keys) {
+      open();
+      for (const key of keys) checkKey(key);
+      for (const key of keys) blobs.delete(key);
+      return keys;
+    },
     async *list(shard) {
       open();
       const only = checkShard(shard);

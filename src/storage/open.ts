@@ -14,6 +14,10 @@ export async function openStorage(
       const { openFsStorage } = await import('./fs/fs.ts');
       return openFsStorage({ root: settings.root, durability: settings.durability, ...parts });
     }
+    case 's3': {
+      const { openS3Storage } = await import('./s3/s3.ts');
+      return openS3Storage(settings, parts);
+    }
     default:
       throw new FaultError('bug', `There is no driver for ${settings.driver} yet.`);
   }

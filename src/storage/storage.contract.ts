@@ -184,6 +184,19 @@ export function storageContract(name: string, open: () => Promise<Opened>): void
         assert(bytes.equals(await bytesOf(second)));
       });
 
+      test('deleteMany, where there is one: those that were there and those that were not are gone', async () => {
+        if (storage.deleteMany === undefined) return;
+        const bytes = sample(77, 7);
+        const keys = Array.from({ length: 30 }, (_, n) => keyOf(bytes, 'sha256', n));
+        for (const key of keys.slice(0, 25)) await storage.put(key, bytes);
+        const some = keys.slice(5);
+        assert.deepEqual(await storage.deleteMany(some), some);
+        assert.deepEqual(await storage.deleteMany([]), []);
+        for (const [n, key] of keys.entries()) assert.equal((await storage.stat(key)) !== undefined, n < 5);
+        await rejectsWith('bug', () => storage.deleteMany!([keys[0]!, '../x' as BlobKey]));
+        assert.notEqual(await storage.stat(keys[0]!), undefined);
+      });
+
       test('list gives every blob once, and by shard', async () => {
         const keys = new Set<BlobKey>();
         for (let i = 0; i < 60; i++) {

@@ -36,6 +36,7 @@ export async function commit(
     failpoint('fs.link.after');
     const blob = linked ? { key, size, modifiedAt } : await existing(place, key, size);
     await place.settleFolder(path.dirname(file));
+    await place.home.check();
     return blob;
   } catch (error) {
     // Without links the rename took the upload away; a try that failed after it goes on here.
@@ -43,6 +44,7 @@ export async function commit(
     const blob = await statBlob(place, key);
     if (blob?.size !== size) throw error;
     await place.settleFolder(path.dirname(file));
+    await place.home.check();
     return blob;
   }
 }
@@ -65,7 +67,7 @@ async function putUnderKey(place: Place, from: string, file: string): Promise<bo
     } catch (error) {
       const code = errno(error);
       if (code === 'EEXIST') return false;
-      if (code === 'ENOENT' && attempt === 1) await place.makeFolder(path.dirname(file));
+      if (attempt === 1 && (await place.home.isMissing(error))) await place.makeFolder(path.dirname(file));
       else if (NO_LINKS.has(code)) return moveUnderKey(place, from, file);
       else throw error;
     }

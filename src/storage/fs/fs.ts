@@ -49,7 +49,7 @@ const STALE_MILLISECONDS = 3_600_000;
 /** File storage, its folders made and durable. FaultError where the place cannot be used. */
 export async function openFsStorage(options: FsOptions): Promise<BlobStorage> {
   const { root, durability, log = silentLog, metrics = noMetrics, clock = systemClock } = options;
-  const place = placeAt({ root, durability, log, operations: options.operations ?? systemOperations });
+  const place = placeAt({ root, durability, log, clock, operations: options.operations ?? systemOperations });
   const faults = metrics.counter('longshore_storage_faults_total', 'Storage calls that failed, by code.');
   const stored = metrics.counter('longshore_storage_written_bytes_total', 'Bytes received into uploads and blobs.');
   const uploads = uploadsOf(place);
@@ -97,12 +97,13 @@ export async function openFsStorage(options: FsOptions): Promise<BlobStorage> {
       call('store a blob', async () => {
         const file = place.blobPath(key);
         failpoint('spill.put.before');
+        await place.room.take(bytes.length);
         await place.replaceFile(file, bytes);
         failpoint('spill.put.after');
         stored(bytes.length);
         return { key, size: bytes.length, modifiedAt: clock.now() };
       }),
-    begin: (id) => call('begin an upload', () => uploads.begin(id)),
+    begin: (id, { size }) => call('begin an upload', () => uploads.begin(id, size)),
     append: (id, at, body, appendOptions) =>
       call('append to an upload', async () => {
         const appended = await uploads.append(id, at, body, appendOptions);
@@ -138,6 +139,7 @@ async function prepare(place: Place, clock: Clock): Promise<void> {
   for (const folder of [root, blobs, uploads, records, path.join(blobs, 'sha256'), path.join(blobs, 'sha512')]) {
     await ensureFolder(place, folder);
   }
+  await place.home.learn();
   const stale = clock.now() - STALE_MILLISECONDS;
   for await (const { name, isFolder } of place.operations.entries(uploads)) {
     if (isFolder || !name.endsWith('.tmp')) continue;
@@ -155,6 +157,7 @@ async function ensureFolder(place: Place, folder: string): Promise<void> {
 }
 
 async function ping(place: Place): Promise<void> {
+  await place.home.check();
   const file = place.temporaryPath();
   const bytes = Buffer.from('longshore');
   try {

@@ -16,7 +16,7 @@ export async function* entriesOf(place: Place, folder: string): AsyncGenerator<F
   try {
     yield* place.operations.entries(folder);
   } catch (error) {
-    if (errno(error) !== 'ENOENT' && errno(error) !== 'ENOTDIR') throw error;
+    if (!(await place.home.isMissing(error)) && errno(error) !== 'ENOTDIR') throw error;
   }
 }
 

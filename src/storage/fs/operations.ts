@@ -10,6 +10,15 @@ export interface FileState {
   readonly size: number;
   readonly modifiedAt: number;
   readonly isFile: boolean;
+  /** Which file it is, together: the number of the file system and of the file in it. */
+  readonly device: number;
+  readonly inode: number;
+}
+
+/** Bytes of a file system: what this user may still fill, and all. */
+export interface Space {
+  readonly free: number;
+  readonly total: number;
 }
 
 /** One entry of a folder. */
@@ -33,6 +42,8 @@ export interface Operations {
   sync(fd: number): Promise<void>;
   state(fd: number): Promise<FileState>;
   stateOf(path: string): Promise<FileState>;
+  /** How full the file system of the path is. */
+  space(path: string): Promise<Space>;
   link(from: string, to: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
@@ -47,7 +58,7 @@ const stat = promisify(fs.stat);
 const mkdir = promisify(fs.mkdir);
 
 function stateFrom(stats: fs.Stats): FileState {
-  return { size: stats.size, modifiedAt: Math.floor(stats.mtimeMs), isFile: stats.isFile() };
+  return { size: stats.size, modifiedAt: Math.floor(stats.mtimeMs), isFile: stats.isFile(), device: stats.dev, inode: stats.ino };
 }
 
 /** The real ones. */
@@ -67,6 +78,10 @@ export const systemOperations: Operations = {
   sync: promisify(fs.fsync),
   state: async (fd) => stateFrom(await fstat(fd)),
   stateOf: async (path) => stateFrom(await stat(path)),
+  space: async (path) => {
+    const { bavail, blocks, bsize } = await fs.promises.statfs(path);
+    return { free: bavail * bsize, total: blocks * bsize };
+  },
   link: promisify(fs.link),
   rename: promisify(fs.rename),
   unlink: promisify(fs.unlink),

@@ -3,13 +3,16 @@
  * concurrent writers share, and whole-file writes. Every path of the driver is made here, from checked names only.
  */
 import path from 'node:path';
+import type { Clock } from '../../kit/clock.ts';
 import { failpoint } from '../../kit/failpoint.ts';
 import { randomId } from '../../kit/id.ts';
 import type { Log } from '../../kit/log.ts';
 import type { BlobKey, UploadId } from '../../oci/names.ts';
 import { errno } from '../faults.ts';
 import { checkKey, checkRecordName, checkUploadId } from '../names.ts';
+import { type Home, home } from './home.ts';
 import { FLAGS, type Operations } from './operations.ts';
+import { type Room, room } from './room.ts';
 
 /** `full`: what is acknowledged survives a power cut. `relaxed`: it survives the process only; syncs are skipped. */
 export type Durability = 'full' | 'relaxed';
@@ -23,12 +26,16 @@ export interface Place {
   readonly operations: Operations;
   readonly durability: Durability;
   readonly log: Log;
+  /** Whether the root is still the folder that was opened. */
+  readonly home: Home;
+  /** Room for what is pushed. */
+  readonly room: Room;
   blobPath(key: BlobKey): string;
   uploadPath(id: UploadId): string;
   recordPath(name: string): string;
   /** A name for a temporary file; `removeStale` finds what a crash left behind. */
   temporaryPath(): string;
-  /** Makes the folder and what is missing above it, below the root; durable. */
+  /** Makes the folder and what is missing above it, below the root (and at the opening the root); durable. */
   makeFolder(folder: string): Promise<void>;
   /** Durable entries of the folder: waits for a sync that began after the call. */
   syncFolder(folder: string): Promise<void>;
@@ -38,7 +45,7 @@ export interface Place {
   /** Opens, works, closes whatever happens. */
   withFile<T>(file: string, flags: number, work: (fd: number) => Promise<T>): Promise<T>;
   writeAll(fd: number, bytes: Uint8Array, length: number, position: number): Promise<void>;
-  /** The whole file, durable: written aside, synced, renamed, folder synced. */
+  /** The whole file, durable and in the folder that was opened: written aside, synced, renamed, folder synced. */
   replaceFile(file: string, bytes: Uint8Array): Promise<void>;
   /** Removes the file, durable; whether it was there. */
   removeFile(file: string): Promise<boolean>;
@@ -50,6 +57,7 @@ export interface PlaceParts {
   readonly durability: Durability;
   readonly operations: Operations;
   readonly log: Log;
+  readonly clock: Clock;
 }
 
 const SETTLED_REMEMBERED = 10_000;
@@ -64,6 +72,7 @@ export function place(parts: PlaceParts): Place {
   const { operations, durability, log } = parts;
   const root = path.resolve(parts.root);
   const [blobs, uploads, records] = [path.join(root, 'blobs'), path.join(root, 'uploads'), path.join(root, 'records')];
+  const own = home(root, [blobs, uploads, records], operations, log);
   const settled = new Set<string>();
   const syncing = new Map<string, FolderSync>();
 
@@ -117,10 +126,12 @@ export function place(parts: PlaceParts): Place {
   }
 
   async function makeFolder(folder: string): Promise<void> {
+    // Never the storage itself, where it was moved away.
+    await own.check();
     try {
       await operations.mkdir(folder, 0o700);
     } catch (error) {
-      if (errno(error) === 'ENOENT' && folder !== path.dirname(folder)) {
+      if ((await own.isMissing(error)) && folder !== path.dirname(folder)) {
         await makeFolder(path.dirname(folder));
         return makeFolder(folder);
       }
@@ -150,6 +161,7 @@ export function place(parts: PlaceParts): Place {
       throw error;
     }
     await settleFolder(path.dirname(file));
+    await own.check();
   }
 
   /** Runs a step that needs the file's folder, making it where it is missing. */
@@ -157,7 +169,7 @@ export function place(parts: PlaceParts): Place {
     try {
       await step();
     } catch (error) {
-      if (errno(error) !== 'ENOENT') throw error;
+      if (!(await own.isMissing(error))) throw error;
       await makeFolder(path.dirname(file));
       await step();
     }
@@ -168,7 +180,7 @@ export function place(parts: PlaceParts): Place {
     try {
       await operations.unlink(file);
     } catch (error) {
-      if (errno(error) !== 'ENOENT') throw error;
+      if (!(await own.isMissing(error))) throw error;
       there = false;
     }
     // Also where nothing was there: an earlier try may have removed it and failed at the sync.
@@ -186,6 +198,8 @@ export function place(parts: PlaceParts): Place {
     operations,
     durability,
     log,
+    home: own,
+    room: room(root, operations, parts.clock),
     blobPath: (key) => path.join(blobs, checkKey(key)),
     uploadPath: (id) => path.join(uploads, checkUploadId(id)),
     recordPath: (name) => path.join(records, checkRecordName(name)),

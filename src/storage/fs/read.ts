@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import type { RandomReader } from '../../kit/buffers.ts';
 import { FaultError } from '../../oci/error.ts';
 import type { BlobKey, ByteRange } from '../../oci/names.ts';
-import { asFault, errno } from '../faults.ts';
+import { asFault } from '../faults.ts';
 import { checkRange } from '../names.ts';
 import type { StoredBlob } from '../storage.ts';
 import { FLAGS } from './operations.ts';
@@ -17,7 +17,7 @@ export async function statBlob(place: Place, key: BlobKey): Promise<StoredBlob |
     const { size, modifiedAt, isFile } = await place.operations.stateOf(place.blobPath(key));
     return isFile ? { key, size, modifiedAt } : undefined;
   } catch (error) {
-    if (errno(error) === 'ENOENT') return undefined;
+    if (await place.home.isMissing(error)) return undefined;
     throw error;
   }
 }
@@ -56,7 +56,7 @@ async function openForReading(place: Place, file: string): Promise<{ fd: number;
   try {
     fd = await operations.open(file, FLAGS.read);
   } catch (error) {
-    if (errno(error) !== 'ENOENT') throw error;
+    if (!(await place.home.isMissing(error))) throw error;
     throw new FaultError('corrupt', 'Stored bytes that the database names are missing in storage.', { cause: error });
   }
   try {

@@ -25,7 +25,7 @@ export async function getRecord(place: Place, name: string): Promise<Uint8Array 
       return bytes;
     });
   } catch (error) {
-    if (errno(error) === 'ENOENT' || errno(error) === 'ENOTDIR') return undefined;
+    if ((await place.home.isMissing(error)) || errno(error) === 'ENOTDIR') return undefined;
     throw error;
   }
 }

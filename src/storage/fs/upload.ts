@@ -4,9 +4,8 @@
  */
 import { failpoint } from '../../kit/failpoint.ts';
 import { native } from '../../kit/ffi.ts';
-import { FaultError } from '../../oci/error.ts';
 import type { UploadId } from '../../oci/names.ts';
-import { errno, UploadBroken } from '../faults.ts';
+import { errno, UploadBroken, UploadLost } from '../faults.ts';
 import { checkSize } from '../names.ts';
 import type { Appended, AppendOptions } from '../storage.ts';
 import { FLAGS } from './operations.ts';
@@ -14,7 +13,8 @@ import type { Place } from './place.ts';
 
 /** What the uploads of one storage share. */
 export interface Uploads {
-  begin(id: UploadId): Promise<Appended>;
+  /** `size`: how many bytes are to come, where that is known. FaultError `full` where they would not fit. */
+  begin(id: UploadId, size?: number): Promise<Appended>;
   append(id: UploadId, at: Appended, body: AsyncIterable<Uint8Array>, options: AppendOptions): Promise<Appended>;
   /**
    * Cuts off what lies beyond `size` and syncs. An upload whose sync failed is broken for good: the kernel may have
@@ -48,7 +48,7 @@ export function uploads(place: Place): Uploads {
   let active = 0;
 
   function checkIntact(id: UploadId): void {
-    if (broken.has(id)) throw new FaultError('corrupt', 'The disk lost bytes of this upload. Push it again.');
+    if (broken.has(id)) throw new UploadLost('The disk lost bytes of this upload. Push it again.');
   }
 
   async function sync(id: UploadId, fd: number): Promise<void> {
@@ -86,8 +86,9 @@ export function uploads(place: Place): Uploads {
   }
 
   return {
-    async begin(id) {
+    async begin(id, size = 0) {
       const file = place.uploadPath(id);
+      await place.room.expect(size);
       failpoint('upload.create.before');
       await place.withFile(file, FLAGS.empty, async () => undefined);
       failpoint('upload.create.after');
@@ -98,8 +99,8 @@ export function uploads(place: Place): Uploads {
     sync,
     checkIntact,
     async discard(id) {
-      await place.operations.unlink(place.uploadPath(id)).catch((error: unknown) => {
-        if (errno(error) !== 'ENOENT') throw error;
+      await place.operations.unlink(place.uploadPath(id)).catch(async (error: unknown) => {
+        if (!(await place.home.isMissing(error))) throw error;
       });
       broken.delete(id);
     },
@@ -117,14 +118,14 @@ export async function withUpload<T>(
     return await place.withFile(place.uploadPath(id), FLAGS.write, async (fd) => {
       const state = await place.operations.state(fd);
       if (state.size < size) {
-        throw new FaultError('corrupt', `An upload's file has ${state.size} of ${size} bytes. Push it again.`);
+        throw new UploadLost(`An upload's file has ${state.size} of ${size} bytes. Push it again.`);
       }
       if (state.size > size) await place.operations.truncate(fd, size);
       return work(fd, state.modifiedAt);
     });
   } catch (error) {
-    if (errno(error) !== 'ENOENT') throw error;
-    throw new FaultError('corrupt', "An upload's file is missing. Push it again.", { cause: error });
+    if (!(await place.home.isMissing(error))) throw error;
+    throw new UploadLost("An upload's file is missing. Push it again.", error);
   }
 }
 
@@ -208,6 +209,8 @@ function fileWriter(
 
   async function write(bytes: Uint8Array, length: number, position: number, release: () => void): Promise<void> {
     try {
+      const asking = place.room.take(length);
+      if (asking !== undefined) await asking;
       await place.writeAll(fd, bytes, length, position);
       written = position + length;
       if (place.durability === 'full' && active() <= WRITE_BACK_UPLOADS) {

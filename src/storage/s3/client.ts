@@ -1,0 +1,48 @@
+/** The SDK's client as Longshore uses it. This file and its neighbours are only loaded when S3 is configured. */
+import { readFile } from 'node:fs/promises';
+import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
+import { fault } from '../objects/faults.ts';
+import type { S3Settings } from '../settings.ts';
+
+/** Connections to the store at once; further requests wait for one. */
+const SOCKETS = 96;
+const silent = (): void => {};
+const logger = { trace: silent, debug: silent, info: silent, warn: silent, error: silent };
+
+/** A client. FaultError where the CA file cannot be read. */
+export async function s3Client(settings: S3Settings): Promise<S3Client> {
+  const { accessKeyId, secretAccessKey, sessionToken } = settings;
+  const agent = { keepAlive: true, maxSockets: SOCKETS, scheduling: 'lifo' } as const;
+  const ca = settings.ca === undefined ? {} : { ca: await certificates(settings.ca) };
+  const checksums = settings.checksums === 'whenRequired' ? 'WHEN_REQUIRED' : 'WHEN_SUPPORTED';
+  const config: S3ClientConfig = {
+    region: settings.region,
+    forcePathStyle: settings.forcePathStyle,
+    // The core's signal ends a request; within its time the SDK tries again after 5xx, throttling and lost connections.
+    maxAttempts: 3,
+    requestChecksumCalculation: checksums,
+    // Bytes are checked by their digest, not once more by the SDK in JavaScript.
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    requestHandler: {
+      connectionTimeout: 1900,
+      socketAcquisitionWarningTimeout: 3_600_000,
+      httpAgent: agent,
+      httpsAgent: { ...agent, ...ca },
+      logger,
+    },
+    logger,
+    ...(settings.endpoint === undefined ? {} : { endpoint: settings.endpoint }),
+    ...(accessKeyId === undefined || secretAccessKey === undefined
+      ? {}
+      : { credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) } }),
+  };
+  return new S3Client(config);
+}
+
+async function certificates(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch {
+    throw fault('unavailable', 'read the file of CA certificates', 'check `ca` of the storage configuration');
+  }
+}

@@ -1,0 +1,216 @@
+/** S3, and what is compatible with it, with the official SDK. */
+import type { Readable } from 'node:stream';
+import {
+  DeleteObjectCommand,
+  DeleteObjectsCommand,
+  GetObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+} from '@aws-sdk/client-s3';
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
+import { systemClock } from '../../kit/clock.ts';
+import type { Log, Metrics } from '../../kit/log.ts';
+import { openObjectStorage } from '../objects/objects.ts';
+import type { ListedObject, ObjectStore } from '../objects/store.ts';
+import type { S3Settings } from '../settings.ts';
+import type { BlobStorage } from '../storage.ts';
+import { s3Client } from './client.ts';
+import { codeOf, isMissing, s3Fault } from './errors.ts';
+import { abortUnfinished, join, MOST_PARTS } from './join.ts';
+
+const MIB = 1024 * 1024;
+/** A HEAD that says 404 is believed without asking for the bucket while the bucket was seen so recently, milliseconds. */
+const SEEN_MILLISECONDS = 1000;
+
+/** Storage in a bucket of S3. FaultError where it cannot be reached or written to. */
+export async function openS3Storage(
+  settings: S3Settings,
+  parts: { readonly log?: Log; readonly metrics?: Metrics } = {},
+): Promise<BlobStorage> {
+  const store = await s3Objects(settings);
+  try {
+    return await openObjectStorage({ store, ...parts });
+  } catch (error) {
+    store.close();
+    throw error;
+  }
+}
+
+/** The bucket as the core sees it. */
+export async function s3Objects(settings: S3Settings): Promise<ObjectStore> {
+  const { bucket: Bucket, prefix } = settings;
+  const client = await s3Client(settings);
+  let seen = Number.NEGATIVE_INFINITY;
+
+  const encryption =
+    settings.serverSideEncryption === 'none'
+      ? {}
+      : {
+          ServerSideEncryption: settings.serverSideEncryption,
+          ...(settings.kmsKeyId === undefined ? {} : { SSEKMSKeyId: settings.kmsKeyId }),
+        };
+  /** Blobs have the configured class; uploads live for minutes, and cold classes ask for months. */
+  function attributes(name: string): object {
+    const { storageClass } = settings;
+    return storageClass === undefined || !name.startsWith('blobs/')
+      ? encryption
+      : { ...encryption, StorageClass: storageClass };
+  }
+  const Key = (name: string): string => prefix + name;
+
+  async function run<T>(doing: string, work: () => Promise<T>): Promise<T> {
+    try {
+      const result = await work();
+      seen = systemClock.monotonic();
+      return result;
+    } catch (error) {
+      throw s3Fault(error, doing);
+    }
+  }
+
+  return {
+    name: 's3',
+    limits: { minimumPart: 5 * MIB, mostParts: MOST_PARTS, largestPart: 5 * 1024 * MIB },
+    head: (name, abortSignal) =>
+      run('look up an object', async () => {
+        try {
+          const { ContentLength, LastModified } = await client.send(new HeadObjectCommand({ Bucket, Key: Key(name) }), {
+            abortSignal,
+          });
+          return { size: ContentLength ?? 0, modifiedAt: LastModified?.getTime() ?? 0 };
+        } catch (error) {
+          if (!isMissing(error)) throw error;
+          // The answer to a HEAD has no body that could say which of the two is missing.
+          if (systemClock.monotonic() - seen > SEEN_MILLISECONDS) await bucketIsThere(abortSignal);
+          return undefined;
+        }
+      }),
+    get: (name, range, abortSignal) =>
+      run('open an object', async () => {
+        try {
+          const answer = await client.send(
+            new GetObjectCommand({
+              Bucket,
+              Key: Key(name),
+              ...(range === undefined ? {} : { Range: `bytes=${range.start}-${range.end - 1}` }),
+            }),
+            { abortSignal },
+          );
+          const total = /\/(\d{1,16})$/.exec(answer.ContentRange ?? '')?.[1];
+          return {
+            body: answer.Body as unknown as Readable,
+            size: total === undefined ? (answer.ContentLength ?? 0) : Number(total),
+          };
+        } catch (error) {
+          if (!isMissing(error)) throw error;
+          return undefined;
+        }
+      }),
+    put: (name, bytes, abortSignal) =>
+      run('store an object', async () => {
+        await client.send(
+          new PutObjectCommand({
+            Bucket,
+            Key: Key(name),
+            Body: bytes,
+            ContentLength: bytes.length,
+            ContentType: 'application/octet-stream',
+            ...attributes(name),
+          }),
+          { abortSignal },
+        );
+      }),
+    delete: (name, abortSignal) =>
+      run('delete an object', async () => {
+        try {
+          await client.send(new DeleteObjectCommand({ Bucket, Key: Key(name) }), { abortSignal });
+        } catch (error) {
+          if (!isMissing(error)) throw error;
+        }
+      }),
+    deleteMany: (names, abortSignal) =>
+      run('delete objects', async () => {
+        if (names.length === 0) return [];
+        const Objects = names.map((name) => ({ Key: Key(name) }));
+        const { Errors } = await client.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects, Quiet: true } }), {
+          abortSignal,
+        });
+        const failed = (Errors ?? []).filter((error) => error.Code !== 'NoSuchKey');
+        // One that stands for all, so that the log can say why.
+        if (failed.length > 0 && failed.length === names.length) throw { Code: codeOf(failed[0]) };
+        return failed.flatMap((error) => (error.Key === undefined ? [] : [error.Key.slice(prefix.length)]));
+      }),
+    list: (below, token, abortSignal) =>
+      run('list its objects', async () => {
+        const page = await client.send(
+          new ListObjectsV2Command({
+            Bucket,
+            Prefix: Key(below),
+            MaxKeys: 1000,
+            ...(token === undefined ? {} : { ContinuationToken: token }),
+          }),
+          { abortSignal },
+        );
+        const objects = (page.Contents ?? []).map(
+          (object): ListedObject => ({
+            name: object.Key?.startsWith(prefix) === true ? object.Key.slice(prefix.length) : '',
+            size: object.Size ?? Number.NaN,
+            modifiedAt: object.LastModified?.getTime() ?? 0,
+          }),
+        );
+        return { objects, next: page.IsTruncated === true ? page.NextContinuationToken : undefined };
+      }),
+    join: (to, sources, _scratch, signal) =>
+      run('join the pieces of an upload', () =>
+        join(
+          {
+            client,
+            bucket: Bucket,
+            to: Key(to),
+            sourceOf: (name) => `${Bucket}/${encodeURIComponent(Key(name)).replaceAll('%2F', '/')}`,
+            attributes: attributes(to),
+          },
+          sources,
+          signal,
+        ),
+      ),
+    removeUnfinished: (before, signal) =>
+      run('remove what commits left', async () => {
+        // Only below names that are Longshore's: others may use the bucket as well.
+        let count = 0;
+        for (const below of ['blobs/', 'uploads/']) {
+          count += await abortUnfinished(client, Bucket, Key(below), before, signal);
+        }
+        return count;
+      }),
+    presign: async (name, { seconds, filename }) => {
+      try {
+        return await getSignedUrl(
+          client,
+          new GetObjectCommand({
+            Bucket,
+            Key: Key(name),
+            ResponseContentType: 'application/octet-stream',
+            ...(filename === undefined
+              ? {}
+              : { ResponseContentDisposition: `attachment; filename="${filename.replaceAll(/["\\]/g, '_')}"` }),
+          }),
+          { expiresIn: seconds },
+        );
+      } catch (error) {
+        throw s3Fault(error, 'sign an address');
+      }
+    },
+    close: () => client.destroy(),
+  };
+
+  async function bucketIsThere(abortSignal: AbortSignal): Promise<void> {
+    try {
+      await client.send(new HeadBucketCommand({ Bucket }), { abortSignal });
+    } catch (error) {
+      throw isMissing(error) ? { Code: 'NoSuchBucket' } : error;
+    }
+  }
+}
