@@ -3,12 +3,14 @@
  * through the primary's one writer; on PostgreSQL each has connections of its own, so that `server.processes` members
  * and the primary have `database.connections` each at most.
  */
+
 import { type Base, openCore } from './compose.ts';
 import type { Database } from './database/database.ts';
 import { joinSqlite, openSqlite } from './database/open.ts';
 import { openDatabase, openServingStorage, sqliteOptions } from './opening.ts';
 import { adminCommands, keepHouse, notReadyMilliseconds, type Running, reloadInto, running, urlOf } from './running.ts';
 import { checkSameStorage } from './same-storage.ts';
+import { servedBackups } from './served-backups.ts';
 import { serveAdmin } from './server/admin.ts';
 import { isMember, joinPrimary, startMembers } from './server/cluster.ts';
 import { stopper } from './server/stop.ts';
@@ -27,9 +29,10 @@ async function startPrimary(base: Base): Promise<Running> {
   const storage = await openServingStorage(base);
   await checkSameStorage(database, storage);
   const core = await openCore(base, { database, storage, keepsHouse: true });
+  const backups = servedBackups({ ...base, database });
   const admin = database.shared
     ? () => undefined
-    : await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, log);
+    : await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands, ...backups.commands }, log);
   const maintenance = keepHouse(base, core.access);
   core.startJobs();
   const members = startMembers({
@@ -46,7 +49,7 @@ async function startPrimary(base: Base): Promise<Running> {
     drainMilliseconds: waits + 5_000,
     notReady: () => undefined,
     drain: (milliseconds) => members.stop(milliseconds),
-    close: [admin, maintenance, core.close],
+    close: [admin, backups.close, maintenance, core.close],
     clock,
     log,
   });

@@ -6,6 +6,7 @@ import { armFailpoints, killAt } from './kit/failpoint.ts';
 import { failpointOf, openDatabase, openServingStorage } from './opening.ts';
 import { adminCommands, keepHouse, type Running, running } from './running.ts';
 import { checkSameStorage } from './same-storage.ts';
+import { servedBackups } from './served-backups.ts';
 import { serveAdmin } from './server/admin.ts';
 import { openServing } from './serving.ts';
 import { openLog } from './telemetry/log.ts';
@@ -31,12 +32,13 @@ async function startAlone(base: Base): Promise<Running> {
   const core = await openCore(base, { database, storage, keepsHouse: true });
   const serving = await openServing(base, core, { snapshots: undefined });
   // With a database of its own the command line needs no server, and the folder may be shared by several.
+  const backups = servedBackups({ ...base, database });
   const admin = database.shared
     ? () => undefined
-    : await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands }, base.log);
+    : await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands, ...backups.commands }, base.log);
   core.startJobs();
   const maintenance = keepHouse(base, core.access);
-  return running(base, core, serving, [admin, maintenance]);
+  return running(base, core, serving, [admin, backups.close, maintenance]);
 }
 
 function armFor(asked: StartOptions['failpoint']): void {

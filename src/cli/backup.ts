@@ -1,11 +1,11 @@
 /** `longshore backup …`: through the server that has the data folder, else on the installation itself. */
 import { resolve } from 'node:path';
-import type { BackupState } from '../backing-up.ts';
 import { testFailpoint } from '../config/load.ts';
 import type { Configuration } from '../configuration.ts';
 import { systemClock } from '../kit/clock.ts';
 import { armFailpoints, killAt } from '../kit/failpoint.ts';
 import type { BackupProgress, BackupResult } from '../maintenance/backup.ts';
+import type { BackupState } from '../served-backups.ts';
 import { AdminError, askAdmin } from '../server/admin.ts';
 import { type Given, UsageError } from './command-line.ts';
 import { configurationOf } from './settings.ts';
