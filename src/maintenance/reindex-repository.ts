@@ -5,10 +5,11 @@
 import { failpoint } from '../kit/failpoint.ts';
 import { blobDamaged } from '../local/commands/blob-commands.ts';
 import { blobKey } from '../oci/blob-key.ts';
-import { algorithmOf, digestFromBytes, digestOf, digestToBytes } from '../oci/digest.ts';
+import { algorithmOf, digestFromBytes, digestOf, digestToBytes, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/error.ts';
 import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
 import type { Digest, RepositoryName, Tag } from '../oci/names.ts';
+import { reindexSizes } from './commands/reindex-keys.ts';
 import {
   type FoundManifest,
   type FoundTag,
@@ -17,16 +18,9 @@ import {
   reindexTags,
   reindexUsage,
 } from './commands/reindex-rows.ts';
-import {
-  type Chunk,
-  chunkFolders,
-  type MirrorEntry,
-  parseChunk,
-  parseTable,
-  sha256,
-  tableRecord,
-} from './mirror-format.ts';
+import type { MirrorEntry } from './mirror-format.ts';
 import { type ReindexWork, rescue } from './reindex-blobs.ts';
+import { readChunk, readMirror } from './reindex-mirror.ts';
 
 /** Manifests of one command: so many, and so many bytes of them. */
 const MANIFESTS = 64;
@@ -66,81 +60,6 @@ export async function reindexOne(work: ReindexWork, name: RepositoryName): Promi
   report.repositories++;
 }
 
-interface Mirror {
-  readonly createdAt?: number;
-  readonly tags: readonly Chunk[];
-  readonly manifests: readonly Chunk[];
-}
-
-/**
- * The table, or, where it is broken, every chunk whose name is the hash of its bytes: they are of about the same time.
- * Undefined where there is nothing.
- */
-async function readMirror(work: ReindexWork, name: RepositoryName): Promise<Mirror | undefined> {
-  const { records } = work.storage;
-  const bytes = await readRecord(work, tableRecord(name));
-  if (bytes === undefined) {
-    work.problem({ what: 'its table of chunks has gone', lost: true, repository: name });
-    return undefined;
-  }
-  const table = bytes === 'broken' ? 'it cannot be read' : parseTable(bytes, name);
-  if (typeof table !== 'string') return table;
-  const [tags, manifests] = chunkFolders(name);
-  const found: { tags: Chunk[]; manifests: Chunk[] } = { tags: [], manifests: [] };
-  for (const [list, folder] of [
-    [found.tags, tags],
-    [found.manifests, manifests],
-  ] as const) {
-    for await (const record of records.list(folder)) {
-      const chunk = await readRecord(work, record);
-      if (chunk === undefined || chunk === 'broken') continue;
-      const hash = sha256(chunk);
-      if (record === `${folder}${hash.slice(0, 32)}.json`) list.push({ record, sha256: hash, entries: 0 });
-    }
-  }
-  const chunks = found.tags.length + found.manifests.length;
-  work.problem({
-    what: `its table of chunks is broken: ${table}; ${chunks === 0 ? 'nothing of it is left' : `what the ${chunks} chunks beside it say is taken, which may be more or less than there was`}`,
-    lost: true,
-    repository: name,
-  });
-  return chunks === 0 ? undefined : found;
-}
-
-/** A record; undefined where there is none, `broken` where storage says that it is no record. Other faults are thrown. */
-async function readRecord({ storage }: ReindexWork, record: string): Promise<Uint8Array | undefined | 'broken'> {
-  try {
-    return await storage.records.get(record);
-  } catch (error) {
-    if ((error as { code?: unknown }).code === 'corrupt') return 'broken';
-    throw error;
-  }
-}
-
-async function readChunk(
-  work: ReindexWork,
-  name: RepositoryName,
-  chunk: Chunk,
-  kind: 'tags' | 'manifests',
-): Promise<readonly MirrorEntry[]> {
-  work.signal.throwIfAborted();
-  const lost = (why: string): readonly MirrorEntry[] => {
-    const much = chunk.entries > 0 ? ` of ${chunk.entries} ${kind}` : '';
-    work.problem({ what: `a chunk${much} is lost: ${why}`, lost: true, repository: name });
-    return [];
-  };
-  const bytes = await readRecord(work, chunk.record);
-  if (bytes === undefined) return lost('it is not there');
-  if (bytes === 'broken') return lost('it cannot be read');
-  if (sha256(bytes) !== chunk.sha256) return lost('it does not have the bytes that the table says');
-  const parsed = parseChunk(bytes, kind);
-  if (typeof parsed === 'string') return lost(parsed);
-  if (parsed.unreadable > 0) {
-    work.problem({ what: `${parsed.unreadable} entries of its ${kind} make no sense`, lost: true, repository: name });
-  }
-  return parsed.entries;
-}
-
 /** Reads, parses and adds the manifests of these entries. */
 async function addManifests(work: ReindexWork, repository: Repository, entries: readonly MirrorEntry[]): Promise<void> {
   let batch: FoundManifest[] = [];
@@ -174,6 +93,14 @@ async function storeManifests(
   let rescued = 0;
   for (const { digest } of lacking) if (await rescue(work, digest, digestFromBytes(digest))) rescued++;
   if (rescued > 0) lacking = await database.run(reindexManifests, args, options);
+  const damaged = new Set(
+    lacking.filter(({ state }) => state === 'damaged').map(({ digest }) => digestFromBytes(digest)),
+  );
+  if (damaged.size > 0) {
+    const sizes = manifests.flatMap(({ bytes }) => claimedSizes(bytes)).filter(([digest]) => damaged.has(digest));
+    const claimed = sizes.map(([digest, size]) => ({ digest: digestToBytes(digest), size }));
+    await database.run(reindexSizes, { repositoryId: id, sizes: claimed }, options);
+  }
   report.manifests += manifests.length;
   failpoint('reindex.manifests.after');
   for (const { manifest, digest, state } of lacking) {
@@ -181,6 +108,16 @@ async function storeManifests(
     const what = `the blob ${digestFromBytes(digest)}, which ${digestFromBytes(manifest)} names, ${how}`;
     work.problem({ what, lost: true, repository: name });
   }
+}
+
+/** What a manifest that was parsed before says of the sizes of its blobs. */
+function claimedSizes(bytes: Uint8Array): [Digest, number][] {
+  const { config, layers } = JSON.parse(Buffer.from(bytes).toString()) as { config?: unknown; layers?: unknown };
+  const said = [config, ...(Array.isArray(layers) ? (layers as unknown[]) : [])];
+  return said.flatMap((one) => {
+    const { digest, size } = (one ?? {}) as { digest?: unknown; size?: unknown };
+    return typeof digest === 'string' && isDigest(digest) && typeof size === 'number' ? [[digest, size]] : [];
+  });
 }
 
 async function readManifest(

@@ -66,6 +66,6 @@ export async function reindex(options: ReindexOptions): Promise<ReindexReport> {
     else await reindexOne(work, name);
   }
   failpoint('reindex.end.before');
-  await database.run(reindexEnd, {}, { lane: 'job', lease: { id: REINDEX, fence: begun.fence } });
+  await database.run(reindexEnd, { fence: begun.fence }, { lane: 'job' });
   return report;
 }

@@ -74,6 +74,29 @@ async function place(context: CommandContext, key: FoundKey, verified: boolean):
   return true;
 }
 
+/**
+ * The sizes that a manifest says of damaged blobs: those of the files are of wrong bytes, and usage is counted by them.
+ * Nothing changes where another repository has counted one already.
+ */
+export const reindexSizes: Command<
+  { repositoryId: number; sizes: readonly { readonly digest: Uint8Array; readonly size: number }[] },
+  undefined
+> = {
+  name: 'reindex-sizes',
+  async run({ sql }, { repositoryId, sizes }) {
+    for (const { digest, size } of sizes) {
+      await sql.run(
+        `update blob set size = ? where digest = ? and state = 'damaged'
+           and not exists (select 1 from link l where l.digest = blob.digest and l.repository_id <> ?)`,
+        size,
+        digest,
+        repositoryId,
+      );
+    }
+    return { result: undefined, touched: [] };
+  },
+};
+
 /** The number under which a blob that only dead keys have can be stored again. */
 export const reindexFreshKey: Command<{ digest: Uint8Array }, number> = {
   name: 'reindex-fresh-key',

@@ -1,6 +1,6 @@
 /** The rebuild's commands. */
 import type { CommandList } from '../../database/database.ts';
-import { reindexFreshKey, reindexJournal, reindexKeys, reindexRescued } from './reindex-keys.ts';
+import { reindexFreshKey, reindexJournal, reindexKeys, reindexRescued, reindexSizes } from './reindex-keys.ts';
 import { reindexManifests, reindexRepository, reindexTags, reindexUsage } from './reindex-rows.ts';
 import { reindexBegin, reindexEnd, reindexShard } from './reindex-state.ts';
 
@@ -13,6 +13,7 @@ export const REINDEX_COMMANDS: CommandList = [
   reindexKeys,
   reindexFreshKey,
   reindexRescued,
+  reindexSizes,
   reindexRepository,
   reindexManifests,
   reindexTags,

@@ -4,6 +4,7 @@
  * says how far the blobs are.
  */
 import type { Command, CommandContext } from '../../database/database.ts';
+import { leaseLost } from '../../database/lease.ts';
 
 /** The row's name in `lease`. */
 export const REINDEX = 'reindex';
@@ -43,7 +44,7 @@ export const reindexBegin: Command<{ verify: boolean }, Begun> = {
     );
     if (before !== undefined) {
       const was = placeOf(before.owner);
-      const place = verify && !was.verify ? { verify, shard: 0 } : was;
+      const place = { verify, shard: verify && !was.verify ? 0 : was.shard };
       const fence = before.fence + 1;
       await sql.run(`update lease set owner = ?, fence = ? where name = '${REINDEX}'`, JSON.stringify(place), fence);
       return { result: { fence, place, resumed: true }, touched: [] };
@@ -67,8 +68,8 @@ export const reindexBegin: Command<{ verify: boolean }, Begun> = {
 
 async function whatIsThere({ sql }: CommandContext): Promise<string | undefined> {
   const row = await sql.get<{ repositories: number; blobs: number }>(
-    `select (select count(*) from (select 1 as one from repository limit 1000) as some) as repositories,
-       (select count(*) from (select 1 as one from blob limit 1000) as few) as blobs`,
+    `select (select count(*) from (select 1 as one from repository limit 1000) as repositories_there) as repositories,
+       (select count(*) from (select 1 as one from blob limit 1000) as blobs_there) as blobs`,
   );
   const { repositories, blobs } = { repositories: Number(row?.repositories), blobs: Number(row?.blobs) };
   if (repositories + blobs === 0) return undefined;
@@ -85,11 +86,11 @@ export const reindexShard: Command<ReindexPlace, undefined> = {
   },
 };
 
-/** The database is whole: the mark goes. */
-export const reindexEnd: Command<object, undefined> = {
+/** The database is whole: the mark goes. FaultError where another run has taken over; the check of a lease would miss the mark. */
+export const reindexEnd: Command<{ fence: number }, undefined> = {
   name: 'reindex-end',
-  async run({ sql }) {
-    await sql.run(`delete from lease where name = '${REINDEX}'`);
+  async run({ sql }, { fence }) {
+    if ((await sql.run(`delete from lease where name = '${REINDEX}' and fence = ?`, fence)) === 0) throw leaseLost();
     return { result: undefined, touched: [] };
   },
 };
