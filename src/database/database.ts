@@ -65,6 +65,8 @@ export interface Command<Args, Result> {
   readonly tells?: HintTopic;
   /** `side`: the second SQLite file (job leases, pull counts), whose commits do not disturb the caches. */
   readonly file?: 'main' | 'side';
+  /** Makes the database grow and frees nothing: refused as `full` while the disk of SQLite has next to no room. */
+  readonly grows?: true;
   run(context: CommandContext, args: Args): Promise<Outcome<Result>>;
 }
 

@@ -13,6 +13,7 @@ import type { Durability } from './sqlite/connection.ts';
 import { openHot, type SqliteHot } from './sqlite/hot.ts';
 import { type Files, migrateSqlite } from './sqlite/migrate.ts';
 import { takeFolder } from './sqlite/owner.ts';
+import { type Present, presentFiles } from './sqlite/present.ts';
 import { Reader } from './sqlite/reader.ts';
 import { Writer, type WriterLimits } from './sqlite/writer.ts';
 import { Touched } from './touched.ts';
@@ -119,10 +120,12 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteDatabase
   const owner = takeFolder(options.folder);
   const files = filesOf(options.folder);
   let hot: SqliteHot | undefined;
+  let present: Present;
   try {
     const ran = await migrateSqlite(files, options.durability, options.migrations, options.clock.now());
     if (ran > 0) options.log.info('the database has new tables', { migrations: ran });
-    hot = openHot(files.path);
+    present = presentFiles(files);
+    hot = openHot(files.path, present);
   } catch (error) {
     hot?.close();
     owner.release();
@@ -130,12 +133,13 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteDatabase
   }
   const lookUps = hot;
   const touched = new Touched();
-  const reader = new Reader(files, options.entries?.reader);
+  const reader = new Reader({ ...files, present }, options.entries?.reader);
   const writer = new Writer({
     data: {
       ...files,
       durability: options.durability,
       ticks: options.ticks,
+      present,
       ...(options.failpoint === undefined ? {} : { failpoint: options.failpoint }),
     },
     ...(options.entries?.writer === undefined ? {} : { entry: options.entries.writer }),
@@ -165,7 +169,7 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteDatabase
       owner.release();
     },
   });
-  return { ...database, serve: (channel) => serveMember({ run: send, onTouched: touched.on }, channel) };
+  return { ...database, serve: (channel) => serveMember({ run: send, onTouched: touched.on, ping: () => writer.ping() }, channel) };
 }
 
 /**
@@ -174,9 +178,10 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteDatabase
  */
 export async function joinSqlite(options: SqliteOptions, channel: Channel): Promise<Database> {
   const files = filesOf(options.folder);
-  const hot = openHot(files.path);
+  const present = presentFiles(files);
+  const hot = openHot(files.path, present);
   const touched = new Touched();
-  const reader = new Reader(files, options.entries?.reader);
+  const reader = new Reader({ ...files, present }, options.entries?.reader);
   const member = new Member(channel, touched.tell);
   return assemble(options, {
     hot,
@@ -184,7 +189,7 @@ export async function joinSqlite(options: SqliteOptions, channel: Channel): Prom
     touched,
     send: (name, args, runOptions) => member.run(name, args, runOptions),
     known: false,
-    ping: async () => {},
+    ping: () => member.ping(),
     async close() {
       await reader.close();
       await member.close();

@@ -12,7 +12,7 @@ import type { Algorithm, Descriptor, Digest, RepositoryName, UploadId } from '..
 import type { Call } from '../registry/call.ts';
 import type { Guards } from '../registry/guard.ts';
 import type { Chunk, RegistryWriter, UploadStatus } from '../registry/registry.ts';
-import { UploadBroken } from '../storage/faults.ts';
+import { UploadBroken, UploadLost } from '../storage/faults.ts';
 import type { Appended } from '../storage/storage.ts';
 import {
   brokenBody,
@@ -83,10 +83,21 @@ export function localUploads(parts: LocalParts): Methods {
     }
     busy.add(text);
     try {
-      return await work(await open(call, repository, text, guards));
+      const session = await open(call, repository, text, guards);
+      return await work(session).catch((error: unknown) => unlessLost(session, error));
     } finally {
       busy.delete(text);
     }
+  }
+
+  /** An upload whose bytes are lost ends, so that the client begins another instead of trying this one for ever. */
+  async function unlessLost(session: Session, error: unknown): Promise<never> {
+    if (!(error instanceof UploadLost)) throw error;
+    parts.log.warn('an upload lost its bytes and ends', { repository: session.repository, error });
+    await end(session);
+    throw new RegistryError('BLOB_UPLOAD_UNKNOWN', 'The disk lost bytes of this upload. Begin a new one.', {
+      cause: error,
+    });
   }
 
   async function append(session: Session, chunk: Chunk): Promise<UploadStatus> {

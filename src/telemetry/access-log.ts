@@ -38,6 +38,8 @@ export interface AccessLog {
 const BLOCK_BYTES = 4_096;
 const MOST_BYTES = 4 * 1024 * 1024;
 const FLUSH_MILLISECONDS = 1_000;
+/** How often at most it is said that the log cannot be written. */
+const COMPLAIN_MILLISECONDS = 60_000;
 
 /** Opens the access log on a descriptor or a file (made 0640 where it is new). */
 export function openAccessLog(to: string | number, log: Log, clock: Clock): AccessLog {
@@ -52,7 +54,13 @@ export function openAccessLog(to: string | number, log: Log, clock: Clock): Acce
   let dropped = 0;
   let closed = false;
   out.on('drop', () => dropped++);
-  out.on('error', (error: Error) => log.error('the access log cannot be written', { error }));
+  let complained = Number.NEGATIVE_INFINITY;
+  // Lines wait in memory, up to a bound, and are tried again with the next: requests never notice.
+  out.on('error', (error: Error) => {
+    if (clock.monotonic() - complained < COMPLAIN_MILLISECONDS) return;
+    complained = clock.monotonic();
+    log.error('the access log cannot be written', { error });
+  });
   const flush = (): void => {
     if (dropped > 0)
       log.warn('access log lines were dropped: what it is written to does not keep up', { lines: dropped });

@@ -27,7 +27,7 @@ const MOST_CAUSES = 5;
 
 /** Opens the log. Errors are written with stack and causes; what looks like a credential is left out. */
 export function openLog(options: LogOptions): RootLog {
-  const stream = options.stream ?? destination({ dest: options.to ?? 2, sync: true });
+  const stream = options.stream ?? opened(options.to ?? 2);
   const logger = pino(
     {
       level: options.level,
@@ -39,6 +39,16 @@ export function openLog(options: LogOptions): RootLog {
     stream,
   );
   return { ...over(logger), setLevel: (level) => void (logger.level = level) };
+}
+
+/** Most bytes of lines that wait for a disk that takes none; beyond them lines are dropped. */
+const WAITING_BYTES = 1024 * 1024;
+
+/** Whoever logs is never hurt by a log that cannot be written: there is nobody left to tell. */
+function opened(to: string | number): DestinationStream {
+  const out = destination({ dest: to, sync: true, maxLength: WAITING_BYTES });
+  out.on('error', () => {});
+  return out;
 }
 
 function over(logger: Logger): Log {

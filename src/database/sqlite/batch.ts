@@ -39,6 +39,10 @@ export interface BatchOptions {
   readonly commands: CommandList;
   readonly ticks: Ticks;
   open(): Connection;
+  /** Throws FaultError where the files are not those that were opened. Asked before a transaction's end is told. */
+  check?(): void;
+  /** Whether the disk has room for what makes the database grow. */
+  hasRoom?(): boolean;
   /** Milliseconds that only grow. */
   monotonic(): number;
 }
@@ -46,6 +50,9 @@ export interface BatchOptions {
 const MOST_MILLISECONDS = 20;
 const SLOW_MILLISECONDS = 50;
 const BEGINS = 3;
+/** How long a lock of another program is waited for at first, in all, and once it is known to be there. */
+const LOCK_MILLISECONDS = 1000;
+const KNOWN_LOCK_MILLISECONDS = 50;
 
 /** Runs batches, one at a time. */
 export class Batches {
@@ -53,6 +60,13 @@ export class Batches {
   // biome-ignore lint/suspicious/noExplicitAny: commands of many arguments.
   readonly #commands: ReadonlyMap<string, Command<any, any>>;
   #open: { readonly connection: Connection; readonly contexts: Contexts } | undefined;
+  /** Another program held the lock at the last try: the next does not wait as long, or requests would add up. */
+  #locked = false;
+  /** The disk was full: the log is emptied into the database first, which makes room in it. */
+  #full = false;
+  /** A transaction was lost and none was stored since. */
+  #unwell = false;
+  #probes = 0;
 
   constructor(options: BatchOptions) {
     this.#options = options;
@@ -83,18 +97,52 @@ export class Batches {
   }
 
   #begin(): { readonly connection: Connection; readonly contexts: Contexts } {
+    const { open, ticks, monotonic } = this.#options;
     if (this.#open === undefined) {
-      const connection = this.#options.open();
-      this.#open = { connection, contexts: new Contexts(connection, this.#options.ticks) };
+      const connection = open();
+      this.#open = { connection, contexts: new Contexts(connection, ticks) };
+      if (this.#locked) connection.db.exec(`pragma busy_timeout = ${KNOWN_LOCK_MILLISECONDS}`);
+      if (this.#full) connection.emptyLog();
     }
+    const { connection } = this.#open;
+    const began = monotonic();
     for (let attempt = 1; ; attempt++) {
       try {
-        this.#open.connection.run('begin immediate', []);
-        return this.#open;
+        connection.run('begin immediate', []);
+        break;
       } catch (error) {
-        if (!isBusy(error) || attempt === BEGINS) throw error;
+        if (!isBusy(error)) throw error;
+        if (attempt < BEGINS && !this.#locked && monotonic() - began < LOCK_MILLISECONDS / 2) continue;
+        this.#locked = true;
+        throw error;
       }
     }
+    if (this.#locked) connection.db.exec(`pragma busy_timeout = ${LOCK_MILLISECONDS}`);
+    this.#locked = false;
+    return this.#open;
+  }
+
+  /**
+   * Writes a little, to see that it can be: to the second file, which disturbs no cache and waits for no disk; to the
+   * first as well after a transaction was lost. What is wrong, as a FaultError's data.
+   */
+  probe(): WireError | undefined {
+    try {
+      const { connection } = this.#begin();
+      connection.run(`pragma side.user_version = ${++this.#probes % 2}`, []);
+      if (this.#unwell) connection.run('update gc_clock set tick = tick', []);
+      connection.run('commit', []);
+      this.#options.check?.();
+      this.#well();
+      return undefined;
+    } catch (error) {
+      return this.#lose(error, 0).lost;
+    }
+  }
+
+  #well(): void {
+    this.#unwell = false;
+    this.#full = false;
   }
 
   async #transaction(items: readonly Item[], from: number, now: number): Promise<Part> {
@@ -118,6 +166,8 @@ export class Batches {
       }
       failpoint('writer.commit.before');
       connection.run('commit', []);
+      this.#options.check?.();
+      if (this.#unwell) this.#well();
       failpoint('writer.commit.after');
       return { endings, touched: [...touched], slow };
     } catch (error) {
@@ -134,10 +184,13 @@ export class Batches {
       // Closing rolls back as well.
     }
     this.close();
-    const lost = toWire(sqliteFault(error));
-    const ending = toWire(
-      new FaultError('unavailable', 'The database could not store the change.', { cause: error, retryAfterSeconds: 2 }),
-    );
+    const fault = sqliteFault(error);
+    this.#unwell = true;
+    this.#full = fault.code === 'full';
+    const lost = toWire(fault);
+    const why = fault.status === 503 ? fault.message : 'The database could not store the change.';
+    const retryAfterSeconds = fault.retryAfterSeconds ?? 2;
+    const ending = toWire(new FaultError('unavailable', why, { cause: error, retryAfterSeconds }));
     return { endings: Array.from({ length: count }, () => ({ ok: false, error: ending })), lost };
   }
 
@@ -153,6 +206,7 @@ export class Batches {
     try {
       const command = this.#commands.get(name);
       if (command === undefined) throw new FaultError('bug', `The writer knows no command "${name}".`);
+      if (command.grows === true && this.#options.hasRoom?.() === false) throw noRoom();
       const outcome = await command.run(contexts.of(now), args);
       if (lease !== undefined) {
         const { text, values } = leaseHeld(lease);
@@ -170,4 +224,12 @@ export class Batches {
       return { ok: false, error: toWire(sqliteFault(error)) };
     }
   }
+}
+
+function noRoom(): FaultError {
+  return new FaultError(
+    'full',
+    'The disk of the database is nearly full, so nothing is pushed: delete images or free some space.',
+    { retryAfterSeconds: 5 },
+  );
 }

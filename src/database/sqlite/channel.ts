@@ -27,6 +27,10 @@ interface RunMessage {
   readonly lane?: 'request' | 'job';
   readonly lease?: Lease;
 }
+interface PingMessage {
+  readonly longshore: 'database.ping';
+  readonly id: number;
+}
 interface DoneMessage {
   readonly longshore: 'database.done';
   readonly id: number;
@@ -41,7 +45,7 @@ interface TouchedMessage {
   readonly longshore: 'database.touched';
   readonly repositories: readonly string[];
 }
-type Message = RunMessage | DoneMessage | FailedMessage | TouchedMessage;
+type Message = RunMessage | PingMessage | DoneMessage | FailedMessage | TouchedMessage;
 
 const MOST_WAITING = 4096;
 
@@ -54,6 +58,8 @@ function isMessage(message: unknown): message is Message {
 export interface Primary {
   run(name: string, args: unknown, options: RunOptions): Promise<unknown>;
   onTouched(listener: (repositories: readonly string[]) => void): () => void;
+  /** Rejects where it cannot write; absent: nobody asks. */
+  ping?(): Promise<void>;
 }
 
 /**
@@ -71,9 +77,11 @@ export function serveMember(primary: Primary, channel: Channel): () => void {
   const ends = [
     primary.onTouched((repositories) => send({ longshore: 'database.touched', repositories })),
     channel.onMessage((message) => {
-      if (!isMessage(message) || message.longshore !== 'database.run') return;
-      const { id, name, args, lane, lease } = message;
-      primary.run(name, args, { ...(lane && { lane }), ...(lease && { lease }) }).then(
+      if (!isMessage(message)) return;
+      const work = workOf(primary, message);
+      if (work === undefined) return;
+      const { id } = message as RunMessage | PingMessage;
+      work.then(
         (result) => send({ longshore: 'database.done', id, result }),
         (error) => send({ longshore: 'database.failed', id, error: toWire(error) }),
       );
@@ -85,6 +93,13 @@ export function serveMember(primary: Primary, channel: Channel): () => void {
   const closed = channel.onClose?.(stop);
   if (closed !== undefined) ends.push(closed);
   return stop;
+}
+
+function workOf(primary: Primary, message: Message): Promise<unknown> | undefined {
+  if (message.longshore === 'database.ping') return primary.ping?.() ?? Promise.resolve();
+  if (message.longshore !== 'database.run') return undefined;
+  const { name, args, lane, lease } = message;
+  return primary.run(name, args, { ...(lane && { lane }), ...(lease && { lease }) });
 }
 
 /** The member's side: commands go out, answers and touched names come in. */
@@ -119,6 +134,22 @@ export class Member {
 
   /** Sends a command. Rejects with what it threw, or FaultError `full`, `unavailable`. */
   run(name: string, args: unknown, { lane, lease }: RunOptions): Promise<unknown> {
+    return this.#ask((id) => ({
+      longshore: 'database.run',
+      id,
+      name,
+      args,
+      ...(lane && { lane }),
+      ...(lease && { lease: { id: lease.id, fence: lease.fence } }),
+    }));
+  }
+
+  /** Resolves when the primary has shown that it can write; rejects with FaultError where it cannot. */
+  async ping(): Promise<void> {
+    await this.#ask((id) => ({ longshore: 'database.ping', id }));
+  }
+
+  #ask(messageOf: (id: number) => Message): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (this.#closed) throw new FaultError('unavailable', 'The database is closing.');
       if (this.#waiting.size >= MOST_WAITING) {
@@ -126,15 +157,7 @@ export class Member {
       }
       const id = ++this.#last;
       try {
-        const message: RunMessage = {
-          longshore: 'database.run',
-          id,
-          name,
-          args,
-          ...(lane && { lane }),
-          ...(lease && { lease: { id: lease.id, fence: lease.fence } }),
-        };
-        this.#channel.send(message);
+        this.#channel.send(messageOf(id));
       } catch (cause) {
         throw new FaultError('unavailable', 'The process that writes the database does not answer.', { cause });
       }

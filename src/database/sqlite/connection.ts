@@ -123,6 +123,17 @@ export class Connection {
     return Number(this.prepare(text).run(...values.map(bind)).changes);
   }
 
+  /** Moves what the logs hold into the files, as far as that is possible now, and cuts the logs off. */
+  emptyLog(): void {
+    for (const schema of ['main', 'side']) {
+      try {
+        this.db.exec(`pragma ${schema}.wal_checkpoint(truncate)`);
+      } catch {
+        // No room or no right: whatever is written next meets the same trouble and reports it.
+      }
+    }
+  }
+
   /** Closes; errors are swallowed, as nobody can do anything about them. */
   close(): void {
     this.#statements.clear();

@@ -31,12 +31,28 @@ export function sqliteFault(error: unknown): LongshoreError {
     case LOCKED:
       return new FaultError('unavailable', 'The database is locked by another program.', { cause: error });
     case FULL:
-      return new FaultError('full', 'The disk of the database is full.', { cause: error, retryAfterSeconds: 30 });
-    case NOMEM:
-    case IOERR:
-    case CANTOPEN:
+      return new FaultError('full', 'The disk of the database is full: free some space.', {
+        cause: error,
+        retryAfterSeconds: 5,
+      });
     case READONLY:
-      return new FaultError('unavailable', 'The database could not be read or written.', { cause: error });
+      return new FaultError('unavailable', `The database's disk is read-only: look at the system log and its mount.`, {
+        cause: error,
+      });
+    case CANTOPEN:
+      return new FaultError(
+        'unavailable',
+        'The database file cannot be opened: check the data folder, its mount and rights.',
+        {
+          cause: error,
+        },
+      );
+    case IOERR:
+      return new FaultError('unavailable', `The database's disk reported an error: look at the system log.`, {
+        cause: error,
+      });
+    case NOMEM:
+      return new FaultError('unavailable', 'The database has not enough memory.', { cause: error });
     case CORRUPT:
     case NOTADB:
       return new FaultError('corrupt', 'The database file is damaged: restore it from a backup.', { cause: error });

@@ -18,6 +18,7 @@ import {
 } from '../hot.ts';
 import { Connection } from './connection.ts';
 import { sqliteFault } from './faults.ts';
+import { checkMain, type Present } from './present.ts';
 
 /** The look-ups, and the little more that is asked of their connection. */
 export interface SqliteHot {
@@ -33,23 +34,50 @@ export interface SqliteHot {
 
 const CACHE_KIB = 4096;
 
-/** Opens the connection and prepares the four statements. Throws FaultError. */
-export function openHot(path: string): SqliteHot {
+function openStatements(path: string) {
   const connection = new Connection({ path, readOnly: true, durability: 'full', cacheKib: CACHE_KIB });
-  const byTag = connection.prepare(MANIFEST_BY_TAG);
-  const byDigest = connection.prepare(MANIFEST_BY_DIGEST);
-  const byLink = connection.prepare(BLOB_BY_LINK);
-  const byId = connection.prepare(UPLOAD_BY_ID);
-  const version = connection.prepare('pragma data_version');
-  const tick = connection.prepare('select tick from gc_clock where id = 1');
+  try {
+    return {
+      connection,
+      byTag: connection.prepare(MANIFEST_BY_TAG),
+      byDigest: connection.prepare(MANIFEST_BY_DIGEST),
+      byLink: connection.prepare(BLOB_BY_LINK),
+      byId: connection.prepare(UPLOAD_BY_ID),
+      version: connection.prepare('pragma data_version'),
+      tick: connection.prepare('select tick from gc_clock where id = 1'),
+    };
+  } catch (error) {
+    connection.close();
+    throw sqliteFault(error);
+  }
+}
+
+/**
+ * Opens the connection and prepares the statements. Throws FaultError. After an error of the disk the next look-up
+ * opens it anew, where the file is still the one of `present`.
+ */
+export function openHot(path: string, present?: Present): SqliteHot {
+  let on = openStatements(path);
+  let broken = false;
+
+  function reopen(): void {
+    if (present !== undefined) checkMain(path, present);
+    const again = openStatements(path);
+    on.connection.close();
+    on = again;
+    broken = false;
+  }
 
   // An async function, so that what SQLite throws becomes a rejection; the work itself is done at once.
   const guarded = <Row, Result>(read: () => unknown, made: (row: Row | undefined) => Result): Result => {
     let row: Row | undefined;
     try {
+      if (broken) reopen();
       row = read() as Row | undefined;
     } catch (error) {
-      throw sqliteFault(error);
+      const fault = sqliteFault(error);
+      broken = fault.status === 503 || fault.code === 'corrupt';
+      throw fault;
     }
     return made(row);
   };
@@ -57,24 +85,24 @@ export function openHot(path: string): SqliteHot {
   return {
     hot: {
       manifestByTag: async (repository, tag) =>
-        guarded<ManifestRow, ReturnType<typeof manifestOf>>(() => byTag.get(tag, repository), manifestOf),
+        guarded<ManifestRow, ReturnType<typeof manifestOf>>(() => on.byTag.get(tag, repository), manifestOf),
       manifestByDigest: async (repository, digest) =>
         guarded<ManifestRow, ReturnType<typeof manifestOf>>(
-          () => byDigest.get(digestToBytes(digest), repository),
+          () => on.byDigest.get(digestToBytes(digest), repository),
           manifestOf,
         ),
       blobByLink: async (repository, digest) =>
-        guarded<BlobRow, ReturnType<typeof blobOf>>(() => byLink.get(digestToBytes(digest), repository), blobOf),
-      uploadById: async (id) => guarded<UploadRow, ReturnType<typeof uploadOf>>(() => byId.get(id), uploadOf),
+        guarded<BlobRow, ReturnType<typeof blobOf>>(() => on.byLink.get(digestToBytes(digest), repository), blobOf),
+      uploadById: async (id) => guarded<UploadRow, ReturnType<typeof uploadOf>>(() => on.byId.get(id), uploadOf),
     },
-    dataVersion: () => (version.get() as { data_version: number }).data_version,
+    dataVersion: () => (on.version.get() as { data_version: number }).data_version,
     check: () =>
       guarded(
-        () => tick.get(),
+        () => on.tick.get(),
         () => {},
       ),
     repositories: () =>
-      connection.all<{ name: string }>('select name from repository where gone = 0', []).map(({ name }) => name),
-    close: () => connection.close(),
+      on.connection.all<{ name: string }>('select name from repository where gone = 0', []).map(({ name }) => name),
+    close: () => on.connection.close(),
   };
 }

@@ -5,11 +5,14 @@ import type { WireError } from '../faults.ts';
 import type { Item, Part } from './batch.ts';
 import type { Durability } from './connection.ts';
 import type { Files } from './migrate.ts';
+import type { Present } from './present.ts';
 
 /** The writer thread's `workerData`. `failpoint`: under a test, the process kills itself there. */
 export interface WriterData extends Files {
   readonly durability: Durability;
   readonly ticks: Ticks;
+  /** The files as they were opened; nothing is written to others. */
+  readonly present: Present;
   readonly failpoint?: { readonly name: Failpoint; readonly count: number };
 }
 
@@ -19,10 +22,10 @@ export type ToWriter =
   | { readonly kind: 'ping' }
   | { readonly kind: 'close' };
 
-/** From the writer: each transaction of a batch (`last`: the batch is done), an answer to a ping. */
+/** From the writer: each transaction of a batch (`last`: the batch is done), an answer to a ping: why not, where it cannot write. */
 export type FromWriter =
   | { readonly kind: 'part'; readonly part: Part; readonly milliseconds: number; readonly last: boolean }
-  | { readonly kind: 'pong' };
+  | { readonly kind: 'pong'; readonly error?: WireError };
 
 /** To the reader: a statement, or the end. */
 export type ToReader =

@@ -4,6 +4,7 @@ import { toWire } from '../faults.ts';
 import { Connection } from './connection.ts';
 import { sqliteFault } from './faults.ts';
 import type { Files } from './migrate.ts';
+import { checkPresent, type Present } from './present.ts';
 import type { FromReader, ToReader } from './protocol.ts';
 
 const CACHE_KIB = 4096;
@@ -12,11 +13,12 @@ const CACHE_KIB = 4096;
 export function runReaderThread(): void {
   const port = parentPort;
   if (port === null) throw new Error('This module is the entry of a thread.');
-  const files = workerData as Files;
+  const files = workerData as Files & { readonly present?: Present };
   let connection: Connection | undefined;
 
   const read = (id: number, text: string, values: readonly unknown[]): FromReader => {
     try {
+      if (connection === undefined && files.present !== undefined) checkPresent(files, files.present);
       connection ??= new Connection({ ...files, readOnly: true, durability: 'full', cacheKib: CACHE_KIB });
       return { id, rows: connection.all(text, values) };
     } catch (error) {

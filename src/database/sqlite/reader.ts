@@ -4,6 +4,7 @@ import { startThread } from '../../kit/thread.ts';
 import { FaultError } from '../../oci/error.ts';
 import { fromWire } from '../faults.ts';
 import type { Files } from './migrate.ts';
+import type { Present } from './present.ts';
 import type { FromReader, ToReader } from './protocol.ts';
 
 const MOST_WAITING = 1024;
@@ -15,7 +16,7 @@ interface Waiting {
 
 /** Sends statements and hands out their rows, in order. */
 export class Reader {
-  readonly #files: Files;
+  readonly #files: Files & { readonly present?: Present };
   readonly #entry: URL | undefined;
   readonly #waiting = new Map<number, Waiting>();
   #worker: Worker | undefined;
@@ -23,7 +24,8 @@ export class Reader {
   #closed = false;
   #drained: (() => void) | undefined;
 
-  constructor(files: Files, entry?: URL) {
+  /** `present`: the files that may be read; absent: whatever stands there. */
+  constructor(files: Files & { readonly present?: Present }, entry?: URL) {
     this.#files = files;
     this.#entry = entry;
   }
@@ -67,8 +69,7 @@ export class Reader {
   }
 
   #start(): Worker {
-    const { path, sidePath } = this.#files;
-    const worker = startThread(this.#entry ?? 'reader', { path, sidePath });
+    const worker = startThread(this.#entry ?? 'reader', { ...this.#files });
     worker.on('message', (answer: FromReader) => {
       const waiting = this.#waiting.get(answer.id);
       this.#waiting.delete(answer.id);

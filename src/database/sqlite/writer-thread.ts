@@ -1,15 +1,18 @@
 /** The writer thread: the only connection that writes. It answers each transaction once, and checkpoints when idle. */
 import { statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { every, systemClock } from '../../kit/clock.ts';
 import { armFailpoints, killAt } from '../../kit/failpoint.ts';
 import { giveMemoryBack } from '../../kit/rest.ts';
 import { FaultError } from '../../oci/error.ts';
 import type { CommandList } from '../database.ts';
-import { toWire } from '../faults.ts';
+import { toWire, type WireError } from '../faults.ts';
 import { Batches, type Ending, type Part } from './batch.ts';
 import { Connection } from './connection.ts';
+import { checkPresent } from './present.ts';
 import type { FromWriter, ToWriter, WriterData } from './protocol.ts';
+import { roomFor } from './room.ts';
 
 const CACHE_KIB = 8192;
 const CHECK_MILLISECONDS = 1000;
@@ -25,7 +28,13 @@ export function runWriterThread(commands: CommandList): void {
   const batches = new Batches({
     commands,
     ticks: data.ticks,
-    open: () => new Connection({ ...data, readOnly: false, cacheKib: CACHE_KIB }),
+    open() {
+      // Never made anew: a file that is missing is a fault, not an empty database.
+      checkPresent(data, data.present);
+      return new Connection({ ...data, readOnly: false, cacheKib: CACHE_KIB });
+    },
+    check: () => checkPresent(data, data.present),
+    hasRoom: roomFor(dirname(data.path), systemClock.monotonic),
     monotonic: systemClock.monotonic,
   });
   let busy = false;
@@ -37,6 +46,11 @@ export function runWriterThread(commands: CommandList): void {
     rest(batches.connection);
   });
 
+  const probe = (): { error?: WireError } => {
+    // In the middle of a batch its transactions show how things stand.
+    const error = busy ? undefined : batches.probe();
+    return error === undefined ? {} : { error };
+  };
   const say = (message: FromWriter): void => port.postMessage(message);
   const giveBack = (part: Part, milliseconds: number, last: boolean): void => {
     try {
@@ -61,7 +75,7 @@ export function runWriterThread(commands: CommandList): void {
         break;
       }
       case 'ping':
-        say({ kind: 'pong' });
+        say({ kind: 'pong', ...probe() });
         break;
       case 'close':
         stop();

@@ -68,7 +68,7 @@ export class Writer {
   #worker: Worker | undefined;
   #posting = false;
   #closing: (() => void) | undefined;
-  #pings: (() => void)[] = [];
+  #pings: PromiseWithResolvers<void>[] = [];
 
   constructor(options: WriterOptions) {
     this.#options = options;
@@ -102,15 +102,19 @@ export class Writer {
     });
   }
 
-  /** Resolves when the thread answers; at once where it is not running. */
+  /** Resolves when the thread has shown that it can write; rejects with FaultError where it cannot. */
   ping(): Promise<void> {
-    const worker = this.#worker;
-    if (worker === undefined) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#pings.push(resolve);
-      worker.ref();
+    const ping = Promise.withResolvers<void>();
+    try {
+      if (this.#closing !== undefined) throw new FaultError('unavailable', 'The database is closing.');
+      this.#worker ??= this.#start();
+      this.#pings.push(ping);
+      this.#worker.ref();
       this.#post({ kind: 'ping' });
-    });
+    } catch (error) {
+      ping.reject(error);
+    }
+    return ping.promise;
   }
 
   /** Refuses what comes now, waits for what is queued, and ends the thread. */
@@ -208,7 +212,8 @@ export class Writer {
         this.#wake();
         break;
       case 'pong':
-        this.#pings.shift()?.();
+        if (message.error === undefined) this.#pings.shift()?.resolve();
+        else this.#pings.shift()?.reject(fromWire(message.error));
         if (this.#flying.length === 0) this.#rest();
     }
   }
@@ -246,8 +251,8 @@ export class Writer {
     const atWork = this.#flying.length > this.#settled;
     if (this.#closing !== undefined && !atWork && this.#count === 0 && error === undefined) return;
     this.#worker = undefined;
-    for (const resolve of this.#pings.splice(0)) resolve();
     const fault = new FaultError('unavailable', 'The database writer stopped.', { cause: error, retryAfterSeconds: 2 });
+    for (const ping of this.#pings.splice(0)) ping.reject(fault);
     this.#options.onLost(fault);
     if (atWork) this.#options.onDeath();
     this.#failFlying(toWire(fault));

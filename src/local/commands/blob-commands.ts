@@ -45,6 +45,7 @@ export interface Reserved {
 /** Reserves a key for bytes that are about to be written, or says that the blob is live. A second pusher adopts the key and renews the lease. */
 export const blobReserve: Command<{ digest: Uint8Array; size: number }, Reserved> = {
   name: 'blob-reserve',
+  grows: true,
   async run(context, { digest, size }) {
     const row = await lockBlob(context, digest);
     if (row.state === 'live') return { result: { n: row.n ?? 0, live: true, stored: row.stored === 1 }, touched: [] };
@@ -117,6 +118,7 @@ export const blobPut: Command<
   { linked: boolean; n: number }
 > = {
   name: 'blob-put',
+  grows: true,
   async run(context, push) {
     const { sql } = context;
     const repository = await ensureRepository(context, push.repository);
@@ -165,6 +167,7 @@ export const blobMount: Command<
   number | undefined
 > = {
   name: 'blob-mount',
+  grows: true,
   async run(context, { repository: name, from, digest, guards, facts }) {
     const repository = await ensureRepository(context, name);
     await checkGuards(context, repository.id, guards);

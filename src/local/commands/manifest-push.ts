@@ -51,6 +51,7 @@ interface Child {
 /** MANIFEST_BLOB_UNKNOWN with every missing digest, or a guard's code; else all is done. */
 export const manifestPush: Command<ManifestPush, undefined> = {
   name: 'manifest-push',
+  grows: true,
   async run(context, push) {
     const repository = await ensureRepository(context, push.repository);
     const { sql } = context;

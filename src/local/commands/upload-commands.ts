@@ -41,6 +41,7 @@ function changed(size: number): RegistryError {
 /** Claims the upload for one writer; makes the row where `fence` is 0 (no byte stored yet). RANGE_INVALID where it moved on since it was read. */
 export const uploadClaim: Command<UploadKey & { fence: number; state: string; guards: Guards }, Claimed> = {
   name: 'upload-claim',
+  grows: true,
   async run(context, { id, repository: name, principal, fence, state, guards }) {
     const { sql } = context;
     const repository = await ensureRepository(context, name);

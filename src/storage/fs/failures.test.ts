@@ -114,7 +114,8 @@ describe('files: order and failures', () => {
       await storage.delete(key);
       const names = calls.map((call) => call.split(' ')[0]).filter((name) => name !== 'open' && name !== 'close');
       const [data, entries] = durability === 'full' ? [['syncData'], ['sync']] : [[], []];
-      const whole = ['write', ...data, 'rename', ...entries];
+      // The last: whether it is still the folder that was opened.
+      const whole = ['write', ...data, 'rename', ...entries, 'stateOf'];
       assert.deepEqual(names, [...whole, ...whole, 'unlink', ...entries]);
       assert.equal(fired[0], 'spill.put.before');
       assert.equal(fired.at(-1), 'spill.put.after');
@@ -207,6 +208,7 @@ describe('files: order and failures', () => {
       return run();
     });
     const storage = await openFsStorage({ root: place, durability: 'full', operations });
+    writes = 0;
     const bytes = sample(4_500_000, 8);
     const id = newUpload();
     let seen = 0;

@@ -58,7 +58,13 @@ const stat = promisify(fs.stat);
 const mkdir = promisify(fs.mkdir);
 
 function stateFrom(stats: fs.Stats): FileState {
-  return { size: stats.size, modifiedAt: Math.floor(stats.mtimeMs), isFile: stats.isFile(), device: stats.dev, inode: stats.ino };
+  return {
+    size: stats.size,
+    modifiedAt: Math.floor(stats.mtimeMs),
+    isFile: stats.isFile(),
+    device: stats.dev,
+    inode: stats.ino,
+  };
 }
 
 /** The real ones. */

@@ -5,7 +5,7 @@
 import { failpoint } from '../../kit/failpoint.ts';
 import { native } from '../../kit/ffi.ts';
 import type { UploadId } from '../../oci/names.ts';
-import { errno, UploadBroken, UploadLost } from '../faults.ts';
+import { UploadBroken, UploadLost } from '../faults.ts';
 import { checkSize } from '../names.ts';
 import type { Appended, AppendOptions } from '../storage.ts';
 import { FLAGS } from './operations.ts';
