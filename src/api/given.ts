@@ -41,7 +41,8 @@ export function queryOf(target: string, schema: z.ZodObject): Record<string, unk
     const name = decoded(equals < 0 ? pair : pair.slice(0, equals));
     const text = equals < 0 ? '' : decoded(pair.slice(equals + 1));
     if (name in query) throw bad('A parameter of the query is given more than once.');
-    query[name] = typedValue(text, (schema.shape as Record<string, unknown>)[name] as Wrapping | undefined);
+    const known = Object.hasOwn(schema.shape, name) ? (schema.shape[name] as unknown as Wrapping) : undefined;
+    query[name] = typedValue(text, known);
   }
   return { ...query };
 }

@@ -32,6 +32,9 @@ const BODY_BYTES = 64 * 1024;
 const TARGET_BYTES = 8 * 1024;
 /** A body that has not come whole after this many milliseconds ends its connection. */
 const BODY_MILLISECONDS = 60_000;
+/** What is read and dropped of a body that was answered early: bytes, milliseconds. As on `/v2/`. */
+const DISCARD_BYTES = 16 * 1024 * 1024;
+const DISCARD_MILLISECONDS = 5_000;
 const METHODS: readonly Method[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 const JSON_TYPE = 'application/json; charset=utf-8';
 const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
@@ -205,6 +208,21 @@ function bodyOf({ body: schema, bodyOptional }: Declaration, given: unknown): un
   return undefined;
 }
 
+/** What is left of a refused body is read and dropped before the answer, within bounds: else a reset would hide it. */
+async function discardRest({ raw }: FastifyRequest): Promise<void> {
+  if (raw.complete || raw.destroyed) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const stop = after(DISCARD_MILLISECONDS, resolve);
+  let bytes = 0;
+  raw.on('data', (part: Buffer) => {
+    bytes += part.length;
+    if (bytes > DISCARD_BYTES) resolve();
+  });
+  raw.once('end', resolve).once('close', resolve).resume();
+  await promise;
+  stop();
+}
+
 /** 405 with the methods that there are, before a body is looked at. */
 function refuseOtherMethods(app: FastifyInstance, parts: ApiParts, routes: readonly ApiRoute[]): void {
   const served = new Map<string, Set<string>>();
@@ -226,7 +244,12 @@ function refuseOtherMethods(app: FastifyInstance, parts: ApiParts, routes: reado
 }
 
 /** Answers with the problem; an unforeseen one goes to the log with its cause. */
-function refuse(parts: ApiParts, request: FastifyRequest, reply: FastifyReply, thrown: unknown): FastifyReply {
+async function refuse(
+  parts: ApiParts,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  thrown: unknown,
+): Promise<FastifyReply> {
   const error = asApiError(thrown);
   if (error.status >= 500) {
     const cause = error.cause instanceof Error ? { error: error.cause } : {};
@@ -234,6 +257,8 @@ function refuse(parts: ApiParts, request: FastifyRequest, reply: FastifyReply, t
     if (error.code === 'unknown') parts.log.error('a request to the API failed', line);
     else parts.log.warn('a request to the API could not be served', line);
   }
+  await discardRest(request);
+  if (!request.raw.complete) reply.header('connection', 'close');
   const retry = retryAfterOf(error);
   if (retry !== undefined) reply.header('retry-after', String(retry));
   let problem = problemOf(error, request.id);
