@@ -3,7 +3,8 @@ import type { Database } from '../database/database.ts';
 import type { Clock } from '../kit/clock.ts';
 import type { Log } from '../kit/log.ts';
 import { Lru } from '../kit/lru.ts';
-import type { Digest } from '../oci/names.ts';
+import { singleFlight } from '../kit/single-flight.ts';
+import type { BlobKey, Digest } from '../oci/names.ts';
 import type { BlobStorage } from '../storage/storage.ts';
 import { TagCache } from './tag-cache.ts';
 import type { UploadIds } from './upload-id.ts';
@@ -39,6 +40,10 @@ export interface LocalParts {
   readonly tagCache: TagCache;
   /** Bytes by digest: never believed about existence or access. */
   readonly blobCache: Lru<Digest, Uint8Array>;
+  /** When stored bytes were last found right by this process, monotonic milliseconds. */
+  readonly verified: Lru<BlobKey, number>;
+  /** Reads stored bytes again that were wrong: once for all who ask at the same time. */
+  recheck(key: BlobKey, work: () => Promise<Error>): Promise<Error>;
   /** The last tick that was seen. */
   tick(): number;
   /** Work that a request does not wait for, but `close` does; a failure is logged. */
@@ -46,9 +51,11 @@ export interface LocalParts {
 }
 
 /** The caches of a store. */
-export function newCaches(): Pick<LocalParts, 'tagCache' | 'blobCache'> {
+export function newCaches(): Pick<LocalParts, 'tagCache' | 'blobCache' | 'verified' | 'recheck'> {
   return {
     tagCache: new TagCache(),
     blobCache: new Lru<Digest, Uint8Array>({ count: 4096, weight: 8 * 1024 * 1024 }, (bytes) => bytes.length),
+    verified: new Lru<BlobKey, number>({ count: 8192 }),
+    recheck: singleFlight<Error>(),
   };
 }

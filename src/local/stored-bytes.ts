@@ -13,7 +13,9 @@ import type { ByteRange, Descriptor, Digest } from '../oci/names.ts';
 import type { Call } from '../registry/call.ts';
 import type { BlobContent } from '../registry/registry.ts';
 import { blobDamaged } from './commands/blob-commands.ts';
+import type { FoundBy } from './commands/damage.ts';
 import { CACHED_BLOB_BYTES, type LocalParts } from './parts.ts';
+import { type Checking, toVerify, verifyingChunks, verifyingReader } from './verified.ts';
 
 const CHUNK = 256 * 1024;
 
@@ -31,19 +33,41 @@ export async function isStored(parts: LocalParts, digest: Digest, n: number, siz
     digest,
     n,
     stored === undefined ? 'its bytes are missing' : `it has ${stored.size} bytes instead of ${size}`,
+    'push',
   );
   return false;
 }
 
-/** Says it in the log and takes the blob out of service: it answers 404 until it is healed or pushed again. */
-export async function reportDamage(parts: LocalParts, digest: Digest, n: number, why: string): Promise<void> {
+/** Takes the blob out of service and says so: it answers 404 until it is healed or pushed again. */
+export async function reportDamage(
+  parts: LocalParts,
+  digest: Digest,
+  n: number,
+  why: string,
+  found: FoundBy = 'pull',
+): Promise<void> {
   parts.blobCache.delete(digest);
-  parts.log.error('a stored blob is damaged; it answers 404 until it is pushed again', {
+  parts.verified.delete(blobKey(digest, n));
+  const outcome = await parts.database.run(blobDamaged, { digest: digestToBytes(digest), n, found, why });
+  if (outcome === 'stale') return;
+  parts.log.error(
+    outcome === 'damaged'
+      ? 'a stored blob is damaged; it answers 404 until it is healed or pushed again'
+      : 'a stored blob is damaged; the database has it, so it is stored again',
+    { digest, key: blobKey(digest, n), why },
+  );
+}
+
+/** What checks the blob's bytes on their way out. */
+function checkingOf(parts: LocalParts, digest: Digest, blob: HotBlob): Checking {
+  return {
     digest,
-    key: blobKey(digest, n),
-    why,
-  });
-  await parts.database.run(blobDamaged, { digest: digestToBytes(digest), n });
+    blob,
+    async damaged(why) {
+      await reportDamage(parts, digest, blob.n, why);
+      return blobUnknown(digest);
+    },
+  };
 }
 
 /** A range of a stored blob as the seam gives it. RegistryError BLOB_UNKNOWN where the bytes turn out to be missing. */
@@ -64,7 +88,7 @@ export async function storedContent(
   if (parts.storage.openRandom !== undefined) {
     return {
       ...base,
-      openRandom: () => openStored(parts, digest, blob),
+      openRandom: () => openChecked(parts, digest, blob, range),
       open: () => streaming(parts, digest, blob, range),
       close: () => {},
     };
@@ -76,9 +100,14 @@ export async function storedContent(
   return {
     ...base,
     open() {
-      const source = first ?? streaming(parts, digest, blob, range);
+      const source = first;
       first = undefined;
-      return source;
+      const checking = checkingOf(parts, digest, blob);
+      if (source === undefined) return streaming(parts, digest, blob, range);
+      if (!toVerify(parts, checking, range)) return source;
+      return Readable.from(verifyingChunks(parts, checking, source as AsyncIterable<Uint8Array>), {
+        objectMode: false,
+      });
     },
     close: () => void unused.destroy(),
   };
@@ -173,8 +202,18 @@ async function openStored(parts: LocalParts, digest: Digest, blob: HotBlob): Pro
   };
 }
 
+/** The same, hashing what is read where it is all of the blob. */
+async function openChecked(parts: LocalParts, digest: Digest, blob: HotBlob, range: ByteRange): Promise<RandomReader> {
+  const reader = await openStored(parts, digest, blob);
+  const checking = checkingOf(parts, digest, blob);
+  return toVerify(parts, checking, range) ? verifyingReader(parts, checking, reader) : reader;
+}
+
 function streaming(parts: LocalParts, digest: Digest, blob: HotBlob, range: ByteRange): Readable {
-  return Readable.from(chunks(parts, digest, blob, range), { objectMode: false });
+  const source = chunks(parts, digest, blob, range);
+  const checking = checkingOf(parts, digest, blob);
+  const checked = toVerify(parts, checking, range) ? verifyingChunks(parts, checking, source) : source;
+  return Readable.from(checked, { objectMode: false });
 }
 
 async function* chunks(parts: LocalParts, digest: Digest, blob: HotBlob, range: ByteRange): AsyncGenerator<Uint8Array> {
