@@ -29,23 +29,16 @@ export type Checked =
 export interface Check {
   /** Reads on, at most `bytes`. Throws a FaultError other than `corrupt` where storage cannot be asked; it may be called again. */
   go(bytes: number): Promise<Checked>;
-  /** Bytes read so far, in all passes. */
-  readonly read: number;
 }
 
 /** Checks a blob's bytes; where they are wrong, once more from the start. */
 export function checkStored(parts: CheckParts): Check {
   let pass = startPass(parts);
   let passes = 1;
-  let earlier = 0;
   return {
-    get read() {
-      return earlier + pass.position;
-    },
     async go(bytes) {
       const done = await goOn(parts, pass, bytes);
       if (done.state !== 'damaged' || passes === 2) return done;
-      earlier += pass.position;
       pass = startPass(parts);
       passes = 2;
       return { state: 'more' };

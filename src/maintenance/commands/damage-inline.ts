@@ -21,7 +21,10 @@ export const inlineDamaged: Command<
     );
     if (row === undefined) return { result: 'stale', touched: [] };
     const inline = await inlineBytes(context, digest);
-    const manifest = await sql.get<{ found: number }>('select 1 as found from manifest where digest = ? limit 1', digest);
+    const manifest = await sql.get<{ found: number }>(
+      'select 1 as found from manifest where digest = ? limit 1',
+      digest,
+    );
     const needed = row.stored === 0 || manifest !== undefined;
     if (inline === undefined ? !needed : inline !== 'bad') return { result: 'stale', touched: [] };
     const touched = (await repositoriesOf(context, digest)).map(({ name }) => name);

@@ -21,12 +21,14 @@ const TOLD = 20;
 
 /**
  * Takes at most `limit` damaged blobs that are due; nobody else gets them for ten minutes. Records of blobs that were
- * pushed again, or are gone, are closed on the way; `closed` says how many.
+ * pushed again, or are gone, are closed on the way; `closed` says how many. `all`: whatever is open is due, also what a
+ * process held that has died.
  */
-export const healClaim: Command<{ limit: number }, { patients: readonly Patient[]; closed: number }> = {
+export const healClaim: Command<{ limit: number; all: boolean }, { patients: readonly Patient[]; closed: number }> = {
   name: 'heal-claim',
-  async run(context, { limit }) {
+  async run(context, { limit, all }) {
     const { sql, now } = context;
+    if (all) await sql.run("update damage set next_at = ? where state = 'open' and next_at > ?", now, now);
     const due = await sql.all<{ id: number; digest: Uint8Array; size: number; attempts: number }>(
       `select id, digest, size, attempts from damage where state = 'open' and next_at <= ?
        order by next_at, id limit ? {for update skip locked}`,

@@ -60,12 +60,7 @@ export const scrubClaim: Command<{ owner: string; alone: boolean }, ScrubPlace |
     const held = found.until_at > now && found.until_at <= now + SCRUB_CLAIM && found.owner !== owner;
     if (held && !alone) return { result: undefined, touched: [] };
     const fence = found.owner === owner ? found.fence : found.fence + 1;
-    await sql.run(
-      'update scrub set owner = ?, fence = ?, until_at = ? where id = 1',
-      owner,
-      fence,
-      now + SCRUB_CLAIM,
-    );
+    await sql.run('update scrub set owner = ?, fence = ?, until_at = ? where id = 1', owner, fence, now + SCRUB_CLAIM);
     const { round, begun_at: begunAt, ended_at: endedAt, place } = found;
     return { result: { round, begunAt, endedAt, place, fence }, touched: [] };
   },
