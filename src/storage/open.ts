@@ -18,6 +18,10 @@ export async function openStorage(
       const { openS3Storage } = await import('./s3/s3.ts');
       return openS3Storage(settings, parts);
     }
+    case 'gcs': {
+      const { openGcsStorage } = await import('./gcs/gcs.ts');
+      return openGcsStorage(settings, parts);
+    }
     default:
       throw new FaultError('bug', `There is no driver for ${settings.driver} yet.`);
   }

@@ -40,14 +40,19 @@ export async function timed<T>(
   const controller = new AbortController();
   let stop: (() => void) | undefined;
   let cancel: (() => void) | undefined;
+  let settled = false;
   try {
     return await new Promise<T>((resolve, reject) => {
       const end = (why: string): void => {
+        if (settled) return;
         // First the rejection: what `work` makes of the abort comes too late.
         reject(fault('unavailable', doing, why));
         controller.abort();
       };
-      cancel = after(milliseconds, () => end(`it did not answer within ${Math.round(milliseconds / 1000)} s`));
+      // An answer that lies ready, while this process was busy with something else, is taken first.
+      cancel = after(milliseconds, () =>
+        setImmediate(() => setImmediate(() => end(`it did not answer within ${Math.round(milliseconds / 1000)} s`))),
+      );
       if (outer !== undefined) {
         const ended = (): void => end('the work was broken off');
         if (outer.aborted) {
@@ -60,6 +65,7 @@ export async function timed<T>(
       work(controller.signal).then(resolve, reject);
     });
   } finally {
+    settled = true;
     cancel?.();
     stop?.();
   }

@@ -12,8 +12,16 @@ export function missing(): FaultError {
   return new FaultError('corrupt', 'Stored bytes that the database names are missing in object storage.');
 }
 
-/** The bytes of an object. FaultError corrupt where it is missing or shorter than the range. */
-export async function readObject(store: ObjectStore, name: string, range: ByteRange | undefined): Promise<Readable> {
+/**
+ * The bytes of an object. FaultError corrupt where it is missing or shorter than the range. The stream fails where it
+ * breaks off, or where it is asked and gives nothing for `stall` milliseconds.
+ */
+export async function readObject(
+  store: ObjectStore,
+  name: string,
+  range: ByteRange | undefined,
+  stall = STALL_MILLISECONDS,
+): Promise<Readable> {
   const head = (): Promise<{ size: number } | undefined> =>
     timed(REQUEST_MILLISECONDS, 'look up an object', (signal) => store.head(name, signal));
   if (range !== undefined) {
@@ -30,7 +38,7 @@ export async function readObject(store: ObjectStore, name: string, range: ByteRa
   if (opened === undefined) throw missing();
   try {
     const { start, end } = checkRange(range, opened.size);
-    return checked(opened.body, end - start);
+    return checked(opened.body, end - start, stall);
   } catch (error) {
     opened.body.on('error', () => undefined).destroy();
     throw error;
@@ -55,12 +63,12 @@ export async function readWhole(store: ObjectStore, name: string, most: number):
 }
 
 /** The body, failing where it does not have exactly `length` bytes, breaks off, or gives nothing for too long. */
-function checked(body: Readable, length: number): Readable {
+function checked(body: Readable, length: number, stall = STALL_MILLISECONDS): Readable {
   const chunks = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
   let left = length;
   const stream = new Readable({
     read() {
-      const stalled = after(STALL_MILLISECONDS, () => {
+      const stalled = after(stall, () => {
         stream.destroy(fault('unavailable', 'read an object', `its bytes stopped coming ${left} bytes before the end`));
       });
       chunks.next().then(

@@ -23,6 +23,7 @@ const SLOW = new Set([
 ]);
 const REFUSED: Readonly<Record<string, string>> = {
   InvalidAccessKeyId: 'the access key id is not known there: check the key of the storage configuration',
+  XAdminUserNotFound: 'the access key id is not known there: check the key of the storage configuration',
   SignatureDoesNotMatch: 'the secret access key does not belong to the key id: check both',
   ExpiredToken: 'the session token has expired: the credentials have to be renewed',
   InvalidToken: 'the session token is not accepted: check the credentials',
@@ -56,10 +57,10 @@ export function statusOf(error: unknown): number {
   return typeof status === 'number' ? status : 0;
 }
 
-/** Whether it says that there is no such object (and not: no such bucket). */
+/** Whether it says that there is no such object. Any other 404 (no such bucket, no such user, a stray proxy) does not. */
 export function isMissing(error: unknown): boolean {
   const code = codeOf(error);
-  return code === 'NoSuchKey' || code === 'NotFound' || (statusOf(error) === 404 && code !== 'NoSuchBucket');
+  return code === 'NoSuchKey' || code === 'NotFound';
 }
 
 /** The fault that it is. `doing` completes "could not …". */

@@ -69,7 +69,10 @@ export async function startS3(): Promise<S3Server> {
       env: { ROOT_ACCESS_KEY: TEST_KEY, ROOT_SECRET_KEY: TEST_SECRET },
       stdio: 'ignore',
     });
+    const withUs = (): void => void child.kill('SIGKILL');
+    process.once('exit', withUs);
     const stop = async (): Promise<void> => {
+      process.off('exit', withUs);
       await ended(child);
       await rm(folder, { recursive: true, force: true });
     };
@@ -97,8 +100,10 @@ export async function startS3(): Promise<S3Server> {
 async function answers(child: ChildProcess, endpoint: string): Promise<boolean> {
   for (let i = 0; i < 200 && child.exitCode === null; i++) {
     try {
-      await (await fetch(endpoint)).arrayBuffer();
-      return true;
+      await (await fetch(endpoint, { signal: AbortSignal.timeout(2000) })).arrayBuffer();
+      // Where another server has the port, it was that one which answered, and this one ends now.
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return child.exitCode === null;
     } catch {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
