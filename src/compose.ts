@@ -24,6 +24,7 @@ import type { BlobSources, Store } from './registry/registry.ts';
 import { withGuards } from './registry/with-guards.ts';
 import { withPullChecks } from './registry/with-pull-checks.ts';
 import { drainCommands } from './reindexing.ts';
+import { scrubbingFrom, scrubCommands } from './scrubbing.ts';
 import type { AdminCommands } from './server/admin.ts';
 import { isLoopback } from './server/forwarded.ts';
 import type { BlobStorage } from './storage/storage.ts';
@@ -58,7 +59,7 @@ export interface Core {
   readonly forJobs: Store;
   readonly access: AccessRoom;
   readonly tracing: Tracing | undefined;
-  /** What the admin socket does about the collector; nothing in a process that does not keep house. */
+  /** What the admin socket does about collector, drain and scrub; nothing in a process that does not keep house. */
   readonly gcCommands: AdminCommands;
   /** The routes of the REST API. Loaded by the first call. */
   readonly apiRoutes: () => Promise<readonly ApiRoute[]>;
@@ -130,6 +131,7 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
   if (keepsHouse) await sweepUploads({ database, storage, log });
   if (keepsHouse) await warnOfStranger({ database, storage, log });
   const collecting = keepsHouse ? collectorFrom(config, { database, storage, clock, log, metrics }) : undefined;
+  const scrubbing = keepsHouse ? scrubbingFrom(config, { database, storage, clock, log, metrics }) : undefined;
   const openJobs = (): void => {
     if (jobs !== undefined) return;
     const upkeep = maintenance({
@@ -138,10 +140,12 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
       sparse: config.manifests.sparse !== 'none',
       collector: config.gc.enabled ? collecting : undefined,
     });
-    jobs = startJobs({ database, givers: [upkeep, ...features], clock, log, metrics });
+    const trust = scrubbing === undefined ? [] : [scrubbing.giver];
+    jobs = startJobs({ database, givers: [upkeep, ...trust, ...features], clock, log, metrics });
   };
   const close = async (): Promise<void> => {
     await jobs?.stop();
+    await scrubbing?.close();
     await access.close();
     await local.close();
     await storage.close();
@@ -149,11 +153,12 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
     await tracing?.close();
   };
   const gc =
-    collecting === undefined
+    collecting === undefined || scrubbing === undefined
       ? {}
       : {
           ...gcCommands({ database, clock, collector: collecting }),
           ...drainCommands({ database, storage, log, metrics }),
+          ...scrubCommands({ database, clock, scrubbing }),
         };
   return {
     database,

@@ -140,6 +140,34 @@ const COMMANDS: readonly Command[] = [
   },
   ...REMOTE_COMMANDS,
   {
+    words: ['scrub', 'status'],
+    help: 'Says how far the scrub is and what is damaged.',
+    flags: { ...CONFIG_FLAGS, json: { help: 'As JSON.' } },
+    run: async (given) => (await import('./scrub.ts')).showScrub(given),
+  },
+  {
+    words: ['scrub', 'run'],
+    help: 'Reads and hashes all stored bytes, now, and heals what it can.',
+    flags: {
+      ...CONFIG_FLAGS,
+      'full-speed': { help: 'Without the limit of scrub.rate.' },
+      force: { help: 'Though everything seems to be missing.' },
+      json: { help: 'As JSON.' },
+    },
+    run: async (given) => (await import('./scrub.ts')).runScrub(given),
+  },
+  {
+    words: ['scrub', 'damaged'],
+    help: 'Lists the blobs that are damaged.',
+    flags: {
+      ...CONFIG_FLAGS,
+      all: { help: 'Also those that were healed or are gone.' },
+      limit: { value: 'NUMBER', help: 'At most so many; 1000 if absent.' },
+      json: { help: 'As JSON.' },
+    },
+    run: async (given) => (await import('./scrub.ts')).listScrubDamaged(given),
+  },
+  {
     words: ['config', 'check'],
     help: 'Says whether file and environment make a configuration, and what is wrong if not.',
     flags: CONFIG_FLAGS,
