@@ -58,6 +58,11 @@ test('a tag under a rule is neither moved nor deleted, through any door; excepti
     await refused(store.getManifest(call, repository, { tag: 'new' as Tag }), 'MANIFEST_UNKNOWN');
     await push(store, 'two', ['latest', 'x-dev']);
     await refused(store.deleteTag(call, repository, 'v1' as Tag), 'UNSUPPORTED');
+    const { digest: second } = await push(store, 'two', []);
+    await refused(store.restore(call, repository, { tag: 'v1' as Tag, digest: second }), 'DENIED');
+    await store.restore(call, repository, { tag: 'v1' as Tag, digest: first.digest });
+    await store.restore(call, repository, { tag: 'latest' as Tag, digest: first.digest });
+    await push(store, 'two', ['latest']);
     await refused(store.deleteManifest(call, repository, first.digest), 'UNSUPPORTED');
     await refused(store.deleteRepository(call, repository), 'UNSUPPORTED');
     await store.deleteTag(call, repository, 'latest' as Tag);
