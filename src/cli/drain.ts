@@ -1,8 +1,10 @@
 /** `longshore drain`: brings everything to storage, through the server that runs or on the folder itself. */
-import type { Drained, DrainPlace, Lag } from '../maintenance/drain.ts';
-import { withDrain } from '../reindexing.ts';
+import { type DrainResults, withDrain } from '../reindexing.ts';
 import type { Given } from './command-line.ts';
 import { configurationOf } from './settings.ts';
+
+type Lag = DrainResults['drain.lag'];
+type Drained = DrainResults['drain.step'];
 
 /** Steps between two lines of progress. */
 const STEPS = 10;
@@ -20,7 +22,7 @@ export async function runDrainCommand(given: Given): Promise<number> {
     tell(`Not in storage yet: ${lagText(before)}.`);
     const sum = { blobs: 0, repositories: 0, mirrors: 0, removed: 0 };
     const failed: string[] = [];
-    let place: DrainPlace | undefined = { stage: 'spill' };
+    let place: Drained['next'] | undefined = { stage: 'spill' };
     for (let step = 1; place !== undefined; step++) {
       const { next, failed: failures, ...done }: Drained = await ask('drain.step', place);
       for (const key of Object.keys(sum) as (keyof typeof sum)[]) sum[key] += done[key];

@@ -1,10 +1,12 @@
 /** `longshore reindex`: a database that was thrown away is rebuilt from storage. */
 import { testFailpoint } from '../config/load.ts';
 import { every, systemClock } from '../kit/clock.ts';
-import type { Problem, ReindexReport } from '../maintenance/reindex-report.ts';
 import { runReindex } from '../reindexing.ts';
 import type { Given } from './command-line.ts';
 import { configurationOf } from './settings.ts';
+
+type ReindexReport = Awaited<ReturnType<typeof runReindex>>;
+type Problem = ReindexReport['listed'][number];
 
 /** Problems that are told one by one. */
 const TOLD = 1_000;
