@@ -209,6 +209,24 @@ export const LIMITS = {
     meaning: 'The form of a token request.',
     answer: '413',
   },
+  apiBodyBytes: {
+    value: 64 * KiB,
+    unit: 'bytes',
+    meaning: 'The body of a request to `/api/v1/`.',
+    answer: '413 too_large',
+  },
+  apiPage: {
+    value: 1_000,
+    unit: 'count',
+    meaning: 'Items of one page of `/api/v1/`; without `limit` 100.',
+    answer: '400 invalid; a page has a Link header and `next`',
+  },
+  holdsPerRepository: {
+    value: 1_000,
+    unit: 'count',
+    meaning: 'Holds of one repository, whose reasons are at most 1,000 characters.',
+    answer: '409 conflict',
+  },
   configurationBytes: {
     value: MiB,
     unit: 'bytes',
