@@ -1,6 +1,5 @@
 /** Chooses the driver that the configuration names. A driver is loaded only when it is used. */
 import type { Log, Metrics } from '../kit/log.ts';
-import { FaultError } from '../oci/error.ts';
 import type { StorageSettings } from './settings.ts';
 import type { BlobStorage } from './storage.ts';
 
@@ -22,7 +21,9 @@ export async function openStorage(
       const { openGcsStorage } = await import('./gcs/gcs.ts');
       return openGcsStorage(settings, parts);
     }
-    default:
-      throw new FaultError('bug', `There is no driver for ${settings.driver} yet.`);
+    case 'azure': {
+      const { openAzureStorage } = await import('./azure/azure.ts');
+      return openAzureStorage(settings, parts);
+    }
   }
 }

@@ -7,6 +7,7 @@ import { GoogleAuth, JWT } from 'google-auth-library';
 import { systemClock } from '../../kit/clock.ts';
 import type { Log, Metrics } from '../../kit/log.ts';
 import { FaultError } from '../../oci/error.ts';
+import { grouped, sideBySide } from '../objects/batches.ts';
 import { fault } from '../objects/faults.ts';
 import { openObjectStorage } from '../objects/objects.ts';
 import type { JoinSource, ObjectStore, OpenedObject } from '../objects/store.ts';
@@ -135,7 +136,7 @@ export function gcsObjects(bucket: Bucket, prefix: string): ObjectStore {
       run('delete objects', async () => {
         const failed: string[] = [];
         let why: unknown;
-        await sideBySide(names, async (name) => {
+        await sideBySide(names, AT_ONCE, async (name) => {
           try {
             await file(name).delete({ ignoreNotFound: true });
           } catch (error) {
@@ -173,7 +174,7 @@ export function gcsObjects(bucket: Bucket, prefix: string): ObjectStore {
         for (let round = 0; names.length > COMPOSED; round++) {
           const groups = grouped(names, COMPOSED);
           const made = groups.map((_, index) => `${scratch}${round}-${index}`);
-          await sideBySide([...groups.entries()], async ([index, group]) => {
+          await sideBySide([...groups.entries()], AT_ONCE, async ([index, group]) => {
             signal.throwIfAborted();
             await compose(made[index]!, group);
           });
@@ -255,7 +256,7 @@ function sizeOf(headers: HeadersLike): number {
 
 /** Each source is there with the size it should have: a compose would join whatever it finds. */
 async function checkSizes(sources: readonly JoinSource[], file: (name: string) => File): Promise<void> {
-  await sideBySide(sources, async ({ name, size }) => {
+  await sideBySide(sources, AT_ONCE, async ({ name, size }) => {
     const [metadata] = await file(name).getMetadata();
     if (Number(metadata.size) !== size)
       throw fault('corrupt', 'join the pieces of an upload', 'a piece has another size than is recorded');
@@ -264,16 +265,4 @@ async function checkSizes(sources: readonly JoinSource[], file: (name: string) =
 
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function grouped<T>(items: readonly T[], size: number): T[][] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, at) => items.slice(at * size, (at + 1) * size));
-}
-
-async function sideBySide<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const left = items[Symbol.iterator]();
-  const worker = async (): Promise<void> => {
-    for (let next = left.next(); next.done !== true; next = left.next()) await work(next.value);
-  };
-  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
 }
