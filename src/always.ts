@@ -6,6 +6,7 @@ import type { AlwaysModule } from './features/feature.ts';
 import { repositories } from './features/repositories/routes.ts';
 import { tagHistory } from './features/tag-history/routes.ts';
 import { collectorRoutes } from './gc-routes.ts';
+import { scrubRoutes } from './scrub-routes.ts';
 
 /** All of them. */
-export const ALWAYS: readonly AlwaysModule[] = [repositories, tagHistory, collectorRoutes];
+export const ALWAYS: readonly AlwaysModule[] = [repositories, tagHistory, collectorRoutes, scrubRoutes];
