@@ -4,7 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { ROOT } from '../../support/server.ts';
 import { bearer, digestOf, token } from '../support/oci.ts';
 import type { Answer } from '../support/wire.ts';
 import { SAMPLES, type Sample } from './samples.ts';
@@ -51,9 +54,14 @@ function outside(answer: Answer): unknown {
   return { status: answer.status, headers, body: { ...body, requestId: '' } };
 }
 
-test('every operation has a sample', () => {
+test('every operation has a sample, and every one of the document is served here', () => {
   assert.ok(operations.length >= 20, `only ${operations.length} operations`);
-  assert.deepEqual(operations.map(({ id }) => id).sort(), Object.keys(SAMPLES).sort());
+  const served = operations.map(({ id }) => id).sort();
+  assert.deepEqual(served, Object.keys(SAMPLES).sort());
+  // A feature with a section that has routes is switched on in `openApi`.
+  const document = readFileSync(join(ROOT, 'docs/api/openapi.json'), 'utf8');
+  const declared = [...document.matchAll(/"operationId": "(\w+)"/g)].map(([, id]) => id);
+  assert.deepEqual(served, declared.sort());
 });
 
 test('no path says more than the document: every parameter is known', () => {

@@ -98,5 +98,7 @@ export const SAMPLES: Readonly<Record<string, Prepare>> = {
   getHold: onHold,
   liftHold: onHold,
   getGcStatus: nothing,
+  getScrubStatus: nothing,
+  listDamagedBlobs: nothing,
   explainDigest: async () => ({ params: { digest: digestOf('anything') } }),
 };
