@@ -120,6 +120,8 @@ export function room(budget: number, keep: number): Room {
         grant(holder, bytes);
         return undefined;
       }
+      // It was pressed while it hashed: its own bytes are those that others, and now it as well, wait for.
+      if (holder.pressed) return Promise.resolve('flush');
       return new Promise((answer) => {
         waiting.push({ holder, bytes, answer });
         relieve();

@@ -21,6 +21,8 @@ export async function s3Client(settings: S3Settings): Promise<S3Client> {
     // The core's signal ends a request; within its time the SDK tries again after 5xx, throttling and lost connections.
     maxAttempts: 3,
     requestChecksumCalculation: checksums,
+    // Where a server does not know it, the SDK would wait six seconds before each piece.
+    expectContinueHeader: false,
     // Bytes are checked by their digest, not once more by the SDK in JavaScript.
     responseChecksumValidation: 'WHEN_REQUIRED',
     requestHandler: {
