@@ -9,6 +9,7 @@ import { type Breakage, type BrokenProxy, brokenProxy } from '../objects/broken-
 import { openStorage } from '../open.ts';
 import { brokenBy, calm, keyOf, newUpload, pieces, rejectsWith, sample } from '../storage.contract.ts';
 import type { BlobStorage } from '../storage.ts';
+import { s3Objects } from './s3.ts';
 import { type S3Server, startS3, withS3 } from './server.testing.ts';
 
 /** Many bytes without much work: the time limits of requests run while this process is busy. */
@@ -185,6 +186,68 @@ withS3('S3 storage that fails', () => {
           assert.doesNotMatch(inspect(error, { depth: 20, showHidden: true }), /Signature=|AWS4-HMAC|must-not-show/);
           return true;
         });
+      }
+    });
+
+    test('encryption goes with everything, the storage class with blobs only', async () => {
+      const proxy = await brokenProxy(server.endpoint);
+      const settings = await server.bucket('attributes');
+      const storage = await openStorage({ ...settings, endpoint: proxy.endpoint });
+      const store = await s3Objects({
+        ...settings,
+        endpoint: proxy.endpoint,
+        serverSideEncryption: 'aws:kms',
+        kmsKeyId: 'key-1',
+        storageClass: 'STANDARD_IA',
+      });
+      stops.push(
+        () => proxy.stop(),
+        () => storage.close(),
+        async () => store.close(),
+      );
+      const headers = new Map<string, IncomingMessage['headers']>();
+      proxy.rule = (request) => {
+        headers.set(`${request.method} ${request.url!.split(/[?]/)[0]}`, request.headers);
+        return { status: 400 };
+      };
+      const signal = new AbortController().signal;
+      const source = { name: 'uploads/a/b', size: 5 * 1024 * 1024 };
+      for (const job of [
+        () => store.put('blobs/put', new Uint8Array(1), signal),
+        () => store.put('uploads/put', new Uint8Array(1), signal),
+        () => store.join('blobs/copied', [source], '', signal),
+        () => store.join('blobs/joined', [source, source], '', signal),
+        () => store.join('uploads/joined', [source, source], '', signal),
+      ]) {
+        await rejectsWith('unavailable', job);
+      }
+      const want = ['PUT put blobs', 'PUT put uploads', 'PUT copied blobs', 'POST joined blobs', 'POST joined uploads'];
+      for (const [method, name, folder] of want.map((line) => line.split(' '))) {
+        const sent = headers.get(`${method} /attributes/${folder}/${name}`)!;
+        assert.equal(sent['x-amz-server-side-encryption'], 'aws:kms');
+        assert.equal(sent['x-amz-server-side-encryption-aws-kms-key-id'], 'key-1');
+        assert.equal(sent['x-amz-storage-class'], folder === 'blobs' ? 'STANDARD_IA' : undefined);
+      }
+    });
+
+    test("without keys the SDK's chain is asked: the environment here; nobody at all is said clearly", async () => {
+      const { accessKeyId, secretAccessKey, ...bare } = await server.bucket('chain');
+      const nobody = {
+        AWS_EC2_METADATA_DISABLED: 'true',
+        AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
+        AWS_CONFIG_FILE: '/dev/null',
+      };
+      Object.assign(process.env, nobody);
+      await assert.rejects(openStorage(bare), /no credentials were found/);
+      Object.assign(process.env, { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey });
+      try {
+        const storage = await openStorage(bare);
+        await storage.ping();
+        assert.match((await storage.presign!(keyOf(sample(1)), { seconds: 5 })) ?? '', /X-Amz-Expires=5/);
+        await storage.close();
+      } finally {
+        for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', ...Object.keys(nobody)])
+          delete process.env[name];
       }
     });
 
