@@ -158,6 +158,7 @@ export interface DeadKeyTable {
   n: number;
   tick: number;
   confirmed: 0 | 1;
+  size: number | null;
 }
 export interface OrphanTable {
   key: string;

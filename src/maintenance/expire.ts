@@ -56,10 +56,14 @@ export async function sweepUploads(parts: ExpireParts): Promise<number> {
     await storage.discard(file, {});
     removed++;
   }
+  // What commits left that never ended, on an object store; no file of an upload is older than its row.
+  if (storage.idleUploads !== undefined) for await (const _ of storage.idleUploads(A_DAY));
   if (removed > 0) log.info('removed files of uploads that a crash had left', { files: removed });
   return removed;
 }
 
+/** Nothing that a running request writes is untouched for so long, milliseconds. */
+const A_DAY = 86_400_000;
 /** Files that one look takes up; what is beyond comes when these are gone. */
 const FILES = 10_000;
 
@@ -68,7 +72,8 @@ async function sweepLeftovers(parts: ExpireParts, signal: AbortSignal): Promise<
   const { database, storage, log } = parts;
   if (!(await database.run(uploadLeftoversDue, {}, { lane: 'job' }))) return;
   const files: UploadId[] = [];
-  for await (const file of storage.listUploads()) {
+  // An object store tells which have been touched lately, and removes on the way what commits left that never ended.
+  for await (const file of storage.idleUploads?.(A_DAY) ?? storage.listUploads()) {
     if (signal.aborted) return;
     if (files.push(file) === FILES) break;
   }

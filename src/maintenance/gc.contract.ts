@@ -231,12 +231,15 @@ export function collectorContract(name: string, open: OpenDatabase, litters: num
         await here.collect();
         await here.tick(2);
         const { storage } = here;
-        const remove = storage.delete;
+        const { delete: remove, deleteMany: removeMany } = storage;
         storage.delete = async () => {
           throw new Error('the disk does not answer');
         };
+        storage.deleteMany = storage.delete as never;
         assert.equal((await here.collect()).deleted, 0);
-        storage.delete = remove;
+        storage.deleteMany = async () => [];
+        assert.equal((await here.collect()).deleted, 0);
+        Object.assign(storage, { delete: remove, deleteMany: removeMany });
         assert.equal((await here.collect()).deleted, 1);
         await here.pushBlob(A, 'stubborn');
         await here.spill();

@@ -12,11 +12,12 @@ import type { Log, Metrics } from '../kit/log.ts';
 import { blobKey, parseBlobKey } from '../oci/blob-key.ts';
 import { digestFromBytes, digestToBytes } from '../oci/digest.ts';
 import type { BlobStorage } from '../storage/storage.ts';
-import { type DeadKey, gcConfirm, gcTake } from './commands/gc-bytes.ts';
+import { gcConfirm, gcTake } from './commands/gc-bytes.ts';
 import { gcPurge } from './commands/gc-purge.ts';
 import { repositoryReview } from './commands/gc-repository.ts';
 import { gcReview } from './commands/gc-review.ts';
 import { type SeenKey, sweepEnd, sweepNext, sweepSeen } from './commands/gc-sweep.ts';
+import { deleteKeys } from './gc-delete.ts';
 import { openJournal } from './gc-journal.ts';
 import { countBlobs, gcPreview } from './gc-status.ts';
 
@@ -69,12 +70,12 @@ export interface Collector {
   step(signal: AbortSignal, options?: { readonly force?: boolean }): Promise<Collected>;
 }
 
-/** Entries that one step reviews, tombstones that it ends, keys whose bytes it deletes. */
+/** Entries that one step reviews, tombstones that it ends. */
 const REVIEWS = 200;
 const PURGES = 100;
+/** Keys whose bytes one step deletes: one by one, or where storage has a batch for it. */
 const DELETES = 200;
-/** Bytes that are deleted side by side. */
-const AT_ONCE = 8;
+const DELETES_IN_BATCH = 2_000;
 /** Stored keys that one command looks at. */
 const SEEN = 200;
 /** Below this many blobs the kill switch does not look: small installations change as a whole. */
@@ -101,6 +102,7 @@ export function collector(parts: CollectorParts): Collector {
   const measure = measures(parts.metrics);
   const journal = openJournal(storage.records, parts.clock.now());
   const lane = { lane: 'job' } as const;
+  const deletes = storage.deleteMany === undefined ? DELETES : DELETES_IN_BATCH;
   /** The tick in which it was asked last whether to go on, and the answer. */
   let asked: { readonly tick: number; readonly why: string | undefined } | undefined;
 
@@ -165,7 +167,7 @@ export function collector(parts: CollectorParts): Collector {
 
   async function deleteBytes(signal: AbortSignal): Promise<{ deleted: number; bytes: number; more: boolean }> {
     const none = { deleted: 0, bytes: 0, more: false };
-    const taken = await database.run(gcTake, { deleteAfter: settings.deleteAfterTicks, limit: DELETES }, lane);
+    const taken = await database.run(gcTake, { deleteAfter: settings.deleteAfterTicks, limit: deletes }, lane);
     if (taken.keys.length === 0 || signal.aborted) return none;
     failpoint('gc.journal.before');
     await journal.append(taken.keys.map(({ digest, n, tick }) => ({ key: blobKey(digestFromBytes(digest), n), tick })));
@@ -177,32 +179,13 @@ export function collector(parts: CollectorParts): Collector {
       log.warn('the database was restored meanwhile: the collector deletes nothing of what it took before');
       return none;
     }
-    const gone: DeadKey[] = [];
-    let bytes = 0;
-    const waiting = taken.keys.values();
-    const worker = async (): Promise<void> => {
-      for (const dead of waiting) {
-        if (signal.aborted) return;
-        const key = blobKey(digestFromBytes(dead.digest), dead.n);
-        try {
-          const stored = await storage.stat(key);
-          failpoint('gc.delete.before');
-          await storage.delete(key);
-          failpoint('gc.delete.after');
-          bytes += stored?.size ?? 0;
-          gone.push(dead);
-        } catch (error) {
-          log.warn('could not delete the bytes of a dead key; they are tried again', { key, error: error as Error });
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(AT_ONCE, taken.keys.length) }, worker));
+    const { gone, bytes } = await deleteKeys(storage, taken.keys, log, signal);
     failpoint('gc.confirm.before');
     if (gone.length > 0) await database.run(gcConfirm, { keys: gone }, lane);
     failpoint('gc.confirm.after');
     measure.deleted(gone.length);
     measure.bytes(bytes);
-    return { deleted: gone.length, bytes, more: taken.keys.length === DELETES && gone.length > 0 };
+    return { deleted: gone.length, bytes, more: taken.keys.length === deletes && gone.length > 0 };
   }
 
   /** One shard of storage, where a sweep is due. */

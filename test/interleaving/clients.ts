@@ -267,6 +267,10 @@ export async function act(client: Client): Promise<void> {
       ));
     case 'retag':
       return void (await call(client, 'make', all, () => store.restore(CALL, repository, { tag }), nothing));
+    case 'rollback': {
+      const back = { tag, digest: manifest.digest };
+      return void (await call(client, 'make', all, () => store.restore(CALL, repository, back), nothing));
+    }
     case 'purge':
       return void (await call(
         client,

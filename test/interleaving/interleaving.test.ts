@@ -47,6 +47,14 @@ test('whatever the order, what clients were told holds and what nothing refers t
     for (const [what, count] of Object.entries(total)) assert.ok(count > 100, `${what}: ${count}`);
 });
 
+test('tags that are rolled back, with what was deleted or without, lose nothing either', async () => {
+  const menu = ['push', 'push', 'rollback', 'rollback', 'delete', 'delete', 'untag', 'head', 'pull', 'purge', 'unlink'];
+  for (let seed = 1; seed <= 150; seed++) {
+    const outcome = await run(model, { seed, menu });
+    assert.equal(outcome.broken, undefined, told(outcome));
+  }
+});
+
 test('a seed replays to the same steps', async () => {
   for (const seed of [11, 12, 13]) {
     const [once, again] = [await run(model, { seed }), await run(model, { seed })];

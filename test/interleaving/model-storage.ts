@@ -97,6 +97,23 @@ export function storageOf(disk: Disk, scheduler: Scheduler, process: Process, ch
     return upload;
   };
   const epoch = String(disk.boots);
+  /** As an object store does it: some strike later without a word. */
+  const deleteMany = async (keys: readonly BlobKey[]): Promise<readonly BlobKey[]> => {
+    const late = new Set(scheduler.direct ? [] : keys.filter(() => choices.chance(15)));
+    for (const key of late) scheduler.strikeLater(`delete ${key}`, async () => void disk.remove(key));
+    const now = keys.filter((key) => !late.has(key));
+    await at(
+      'delete many',
+      () => {
+        for (const key of now) disk.remove(key);
+      },
+      'may-strike-later',
+    );
+    await at('delete many sync', () => {
+      for (const key of now) disk.syncRemoval(key);
+    });
+    return now;
+  };
   return {
     name: 'memory',
     epoch,
@@ -185,6 +202,7 @@ export function storageOf(disk: Disk, scheduler: Scheduler, process: Process, ch
       await at('delete sync', () => disk.syncRemoval(key));
       return there;
     },
+    ...(choices.chance(50) ? { deleteMany } : {}),
     async *list(shard) {
       const all = await at('list', () =>
         [...disk.blobs].filter(([key]) => shard === undefined || key.split('/')[1] === shard),

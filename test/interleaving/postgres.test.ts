@@ -32,7 +32,20 @@ const ROUNDS = Number(process.env.LONGSHORE_TEST_ROUNDS ?? 12);
 /** Calls of each client in a round. */
 const CALLS = 25;
 const CLIENTS = 8;
-const MENU = ['push', 'push', 'blob', 'head', 'manifest', 'pull', 'unlink', 'delete', 'delete', 'untag', 'restore'];
+const MENU = [
+  'push',
+  'push',
+  'blob',
+  'head',
+  'manifest',
+  'pull',
+  'unlink',
+  'delete',
+  'delete',
+  'untag',
+  'restore',
+  'rollback',
+];
 const TABLES =
   'gc_clock repository blob content link manifest reference tag upload gc_queue dead_key orphan hold usage usage_delta lease'.split(
     ' ',

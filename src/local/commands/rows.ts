@@ -71,14 +71,20 @@ export async function freshKeyNumber({ sql }: CommandContext, digest: Uint8Array
   return row === undefined || row.n === null ? 0 : row.n + 1;
 }
 
-/** Condemns a key for ever. */
-export async function killKey({ sql, tick }: CommandContext, digest: Uint8Array, n: number): Promise<void> {
+/** Condemns a key for ever. `size`: its bytes in storage, where they are known. */
+export async function killKey(
+  { sql, tick }: CommandContext,
+  digest: Uint8Array,
+  n: number,
+  size?: number | null,
+): Promise<void> {
   await sql.run(
-    `insert into dead_key (digest, n, tick) values (?, ?, ?)
-     on conflict (digest, n) do update set tick = excluded.tick, confirmed = 0`,
+    `insert into dead_key (digest, n, tick, size) values (?, ?, ?, ?)
+     on conflict (digest, n) do update set tick = excluded.tick, size = excluded.size, confirmed = 0`,
     digest,
     n,
     tick,
+    size ?? null,
   );
 }
 

@@ -9,6 +9,8 @@ export interface DeadKey {
   readonly digest: Uint8Array;
   readonly n: number;
   readonly tick: number;
+  /** Its bytes in storage; null where that is not known. */
+  readonly size: number | null;
 }
 
 /** What was taken, and the installation's epoch then: another one before the deletion means that a restore came between. */
@@ -28,7 +30,7 @@ export const gcTake: Command<{ deleteAfter: number; limit: number }, Taken> = {
       tick,
     );
     const keys = await sql.all<DeadKey>(
-      'select digest, n, tick from dead_key where confirmed = 0 and tick <= ? order by tick limit ?',
+      'select digest, n, tick, size from dead_key where confirmed = 0 and tick <= ? order by tick limit ?',
       Math.min(tick - deleteAfter, (backup?.since ?? Number.MAX_SAFE_INTEGER) - 1),
       limit,
     );

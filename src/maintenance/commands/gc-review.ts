@@ -129,7 +129,7 @@ async function reviewRow(context: CommandContext, digest: Uint8Array, tally: Tal
   if (await isHeld(context, digest)) return postpone(context, entry, tick + ticks.grace);
   await sql.run('delete from content where digest = ?', digest);
   await sql.run('delete from blob where digest = ?', digest);
-  if (row.n !== null) await killKey(context, digest, row.n);
+  if (row.n !== null) await killKey(context, digest, row.n, row.stored === 1 ? row.size : 0);
   await drop(context, entry);
   tally.condemned++;
   if (row.stored === 1) tally.bytes += row.size ?? 0;
