@@ -17,7 +17,7 @@ import type { Guards } from '../registry/guard.ts';
 import type { RegistryWriter } from '../registry/registry.ts';
 import { UploadBroken } from '../storage/faults.ts';
 import type { Appended } from '../storage/storage.ts';
-import { blobLink, blobMount, blobPut, blobReserve } from './commands/blob-commands.ts';
+import { blobLink, blobMount, blobPut, blobReserve, type UploadEnd } from './commands/blob-commands.ts';
 import { INLINE_BYTES, type LocalParts } from './parts.ts';
 import { peek } from './peek.ts';
 import { isStored } from './stored-bytes.ts';
@@ -30,7 +30,7 @@ export interface Target {
   readonly call: Call;
   readonly repository: RepositoryName;
   readonly digest: Digest;
-  readonly upload: Uint8Array | null;
+  readonly upload: UploadEnd | null;
   readonly guards: Guards;
 }
 
@@ -52,7 +52,7 @@ function pushArgs(
   repository: RepositoryName;
   digest: Uint8Array;
   size: number;
-  upload: Uint8Array | null;
+  upload: UploadEnd | null;
   guards: Guards;
   facts: ReturnType<typeof factsOf>;
 } {

@@ -44,6 +44,14 @@ interface Session {
   readonly guards: Guards;
 }
 
+/** What an append left: the bytes, their hash where it is known, and the fence of the row. */
+interface Written {
+  readonly at: Appended;
+  readonly file: FileState;
+  readonly hasher: Hasher | undefined;
+  readonly fence: number;
+}
+
 /** The upload methods. */
 export function localUploads(parts: LocalParts): Methods {
   const { database, uploadIds } = parts;
@@ -111,7 +119,7 @@ export function localUploads(parts: LocalParts): Methods {
     if ('rest' in peeked)
       return {
         id: opened.text,
-        size: (await appendFile(session, chunk.length, peeked.rest, opened.algorithm ?? 'sha256')).at.size,
+        size: (await appendFile(session, chunk.length, peeked.rest, opened.algorithm ?? 'sha256', false)).at.size,
       };
     if (peeked.broke === undefined) checkLength(chunk.length, peeked.whole.length);
     const bytes = Buffer.concat([inlineOf(session), peeked.whole]);
@@ -126,7 +134,8 @@ export function localUploads(parts: LocalParts): Methods {
     length: number | undefined,
     body: AsyncIterable<Uint8Array>,
     algorithm: Algorithm,
-  ): Promise<{ at: Appended; file: FileState; hasher: Hasher | undefined }> {
+    closing: boolean,
+  ): Promise<Written> {
     const claimed = await claim(session, algorithm);
     const { file, fence } = claimed;
     const from = claimed.at;
@@ -150,11 +159,11 @@ export function localUploads(parts: LocalParts): Methods {
       }
     }
     const next = fileState(parts, file, at, intact);
-    await advance(session, fence, at.size, next);
+    const left = await advance(session, fence, at.size, next, closing && broken === undefined && !parts.soleWriter);
     if (intact === undefined) hashers.delete(session.opened.text);
     else hashers.set(session.opened.text, intact);
     if (broken !== undefined) throw broken.broke === 'storage' ? broken : brokenBody(broken.cause);
-    return { at, file: next, hasher: intact };
+    return { at, file: next, hasher: intact, fence: left };
   }
 
   /** What the row says after a chunk was dropped: the bytes that stood before it. */
@@ -202,7 +211,13 @@ export function localUploads(parts: LocalParts): Methods {
     };
   }
 
-  async function advance(session: Session, fence: number, size: number, state: StoredState): Promise<number> {
+  async function advance(
+    session: Session,
+    fence: number,
+    size: number,
+    state: StoredState,
+    closing = false,
+  ): Promise<number> {
     const { opened, repository, call, guards } = session;
     failpoint('upload.advance.before');
     const next = await database.run(uploadAdvance, {
@@ -213,6 +228,7 @@ export function localUploads(parts: LocalParts): Methods {
       size,
       state: writeState(state),
       guards,
+      closing,
     });
     failpoint('upload.advance.after');
     return next;
@@ -221,7 +237,13 @@ export function localUploads(parts: LocalParts): Methods {
   async function commit(session: Session, digest: Digest, last: Chunk | undefined): Promise<Descriptor> {
     const { call, repository, opened, row, size, guards } = session;
     if (last !== undefined) checkOffset(session, last);
-    const target: Target = { call, repository, digest, upload: row === undefined ? null : opened.id, guards };
+    const target: Target = {
+      call,
+      repository,
+      digest,
+      upload: row === undefined ? null : { id: opened.id, fence: row.fence },
+      guards,
+    };
     const hasLast = last !== undefined && last.length !== 0;
     if (row === undefined && hasLast)
       return pushWhole(parts, target, last.body, last.length, (arrived) => keepBroken(session, arrived));
@@ -235,16 +257,21 @@ export function localUploads(parts: LocalParts): Methods {
         checkLength(last?.length, peeked.whole.length);
         return putInline(parts, target, Buffer.concat([inlineOf(session), peeked.whole]));
       }
-      return finish(target, await appendFile(session, last?.length, peeked.rest, algorithmOf(digest)));
+      return finish(target, await appendFile(session, last?.length, peeked.rest, algorithmOf(digest), true));
     }
     if (hasLast)
-      return finish(target, await appendFile(session, last.length, chunksOf(last.body), session.state.algorithm));
+      return finish(target, await appendFile(session, last.length, chunksOf(last.body), session.state.algorithm, true));
     if (!parts.soleWriter) {
       const claimed = await claim(session, session.state.algorithm);
-      return finish(target, { at: claimed.at, file: claimed.file, hasher: undefined });
+      return finish(target, { at: claimed.at, file: claimed.file, hasher: undefined, fence: claimed.fence });
     }
     const hasher = hasherAt(size, session.state, hashers.peek(opened.text), parts.storage.epoch);
-    return finish(target, { at: { size, state: session.state.storage }, file: session.state, hasher });
+    return finish(target, {
+      at: { size, state: session.state.storage },
+      file: session.state,
+      hasher,
+      fence: row?.fence ?? 0,
+    });
   }
 
   /** A closing body broke off: the upload goes on behind what arrived. */
@@ -266,16 +293,15 @@ export function localUploads(parts: LocalParts): Methods {
     if (intact !== undefined) hashers.set(session.opened.text, intact);
   }
 
-  async function finish(
-    target: Target,
-    stored: { at: Appended; file: FileState; hasher: Hasher | undefined },
-  ): Promise<Descriptor> {
-    const { at, file } = stored;
+  async function finish(target: Target, stored: Written): Promise<Descriptor> {
+    const { at, file, fence } = stored;
     const algorithm = algorithmOf(target.digest);
     const hasher = stored.hasher?.algorithm === algorithm ? stored.hasher : await hashAgain(file.file, at, algorithm);
     const actual = digestFromHex(algorithm, hasher.digestHex());
     if (actual !== target.digest) throw digestMismatch(target.digest, actual);
-    return putFile(parts, target, file.file, at);
+    // The row as this request left it: it may have made it.
+    const upload = target.upload === null ? null : { ...target.upload, fence };
+    return putFile(parts, { ...target, upload }, file.file, at);
   }
 
   /** One more read of the stored bytes: after a restart without an exported hash, or for another algorithm. */

@@ -24,15 +24,22 @@ import {
   queueReview,
   refuseHeld,
 } from './rows.ts';
+import { CLOSED, uploadChanged, uploadUnknown } from './upload-commands.ts';
 
-/** What a push of a blob tells its command. `upload`: the row that ends with it. */
+/** What a push of a blob tells its command. `upload`: the row that ends with it, as its writer left it. */
 export interface BlobPush {
   readonly repository: RepositoryName;
   readonly digest: Uint8Array;
   readonly size: number;
-  readonly upload: Uint8Array | null;
+  readonly upload: UploadEnd | null;
   readonly guards: Guards;
   readonly facts: Facts;
+}
+
+/** An upload that a push ends: RANGE_INVALID where another request wrote to it since. */
+export interface UploadEnd {
+  readonly id: Uint8Array;
+  readonly fence: number;
 }
 
 /** Where a reservation stands: write the bytes under key n, or see that the live one's bytes are there. */
@@ -150,9 +157,16 @@ export const blobPut: Command<
   },
 };
 
+/** Of two servers that write to one upload exactly one wins (threats.md case 11): a PUT must not end what a PATCH moved on. */
+async function endUpload({ sql }: CommandContext, { id, fence }: UploadEnd): Promise<void> {
+  if ((await sql.run('delete from upload where id = ? and fence = ?', id, fence)) === 1) return;
+  const row = await sql.get<{ size: number; state: string }>('select size, state from upload where id = ?', id);
+  throw row === undefined || row.state === CLOSED ? uploadUnknown() : uploadChanged(row.size);
+}
+
 async function finishPush(context: CommandContext, repositoryId: number, push: BlobPush): Promise<void> {
   await linkBlob(context, repositoryId, push.digest, push.size);
-  if (push.upload !== null) await context.sql.run('delete from upload where id = ?', push.upload);
+  if (push.upload !== null) await endUpload(context, push.upload);
   await emit(context, repositoryId, {
     type: 'blob.pushed',
     repository: push.repository,

@@ -28,7 +28,8 @@ export interface Claimed {
 /** What `state` holds once an upload is closed without a blob: it answers 404 from then on. */
 export const CLOSED = 'closed';
 
-function changed(size: number): RegistryError {
+/** The error for who finds that another request wrote meanwhile. */
+export function uploadChanged(size: number): RegistryError {
   return new RegistryError(
     'RANGE_INVALID',
     'Another request wrote to this upload meanwhile: ask for its status and go on at its offset.',
@@ -65,7 +66,7 @@ export const uploadClaim: Command<UploadKey & { fence: number; state: string; gu
       id,
     );
     if (row === undefined || row.state === CLOSED) throw uploadUnknown();
-    if (row.fence !== fence) throw changed(row.size);
+    if (row.fence !== fence) throw uploadChanged(row.size);
     await sql.run(
       'update upload set fence = fence + 1, claimed = 1, due_tick = ? where id = ?',
       context.tick + context.ticks.uploadLifetime,
@@ -79,13 +80,13 @@ export const uploadClaim: Command<UploadKey & { fence: number; state: string; gu
   },
 };
 
-/** Says that the upload has `size` bytes now, and gives the claim back. RANGE_INVALID where the claim was taken over. `fence` 0: nothing was claimed, the bytes are in `state`. */
+/** Says that the upload has `size` bytes now, and gives the claim back unless it is `closing` (who comes then takes it over). RANGE_INVALID where the claim was taken over. `fence` 0: nothing was claimed, the bytes are in `state`. */
 export const uploadAdvance: Command<
-  UploadKey & { fence: number; size: number; state: string; guards: Guards },
+  UploadKey & { fence: number; size: number; state: string; guards: Guards; closing?: boolean },
   number
 > = {
   name: 'upload-advance',
-  async run(context, { id, repository: name, principal, fence, size, state, guards }) {
+  async run(context, { id, repository: name, principal, fence, size, state, guards, closing = false }) {
     const { sql } = context;
     const due = context.tick + context.ticks.uploadLifetime;
     if (fence === 0) {
@@ -102,19 +103,20 @@ export const uploadAdvance: Command<
         due,
         context.now,
       );
-      if (made === 0) throw changed(0);
+      if (made === 0) throw uploadChanged(0);
       await markActive(context, repository);
       return { result: 1, touched: [] };
     }
     const moved = await sql.run(
-      'update upload set size = ?, state = ?, fence = fence + 1, claimed = 0, due_tick = ? where id = ? and fence = ?',
+      'update upload set size = ?, state = ?, fence = fence + 1, claimed = ?, due_tick = ? where id = ? and fence = ?',
       size,
       state,
+      closing ? 1 : 0,
       due,
       id,
       fence,
     );
-    if (moved === 0) throw changed(size);
+    if (moved === 0) throw uploadChanged(size);
     return { result: fence + 1, touched: [] };
   },
 };
