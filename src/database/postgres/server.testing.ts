@@ -19,8 +19,13 @@ export class PostgresMissing extends Error {
 export interface TestServer {
   /** A database of its own in it: `postgres://…`. */
   readonly url: string;
+  readonly port: number;
   /** Makes another database and gives its address. */
   database(name: string): Promise<string>;
+  /** Runs SQL as the server's owner, in the database `postgres`, one text after the other. Gives what it printed, unaligned. */
+  sql(...texts: readonly string[]): Promise<string>;
+  /** Stops the server as a shutdown does (connections are ended) and starts it again, with more settings if given. */
+  restart(settings?: readonly string[]): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -92,14 +97,28 @@ export async function startPostgres(): Promise<TestServer> {
       'deadlock_timeout=50ms',
       'listen_addresses=127.0.0.1',
     ];
-    const options = [...settings.flatMap((setting) => ['-c', setting]), '-k', folder, '-p', String(port)].join(' ');
-    await call('pg_ctl', '-D', data, '-w', '-l', join(folder, 'log'), '-o', options, 'start');
+    const begin = async (more: readonly string[]): Promise<void> => {
+      const all = [...settings, ...more].flatMap((setting) => ['-c', setting]);
+      const options = [...all, '-k', folder, '-p', String(port)].join(' ');
+      await call('pg_ctl', '-D', data, '-w', '-l', join(folder, 'log'), '-o', options, 'start');
+    };
+    await begin([]);
     const address = (name: string) => `postgres://longshore@127.0.0.1:${port}/${name}`;
     return {
       url: address('postgres'),
+      port,
       async database(name) {
         await call('createdb', '-h', '127.0.0.1', '-p', String(port), '-U', 'longshore', name);
         return address(name);
+      },
+      async sql(...texts) {
+        const commands = texts.flatMap((text) => ['-c', text]);
+        const where = ['-h', '127.0.0.1', '-p', String(port), '-U', 'longshore', '-d', 'postgres'];
+        return (await call('psql', ...where, '-X', '-A', '-t', '-v', 'ON_ERROR_STOP=1', ...commands)).stdout.trim();
+      },
+      async restart(more = []) {
+        await call('pg_ctl', '-D', data, '-m', 'fast', '-w', 'stop');
+        await begin(more);
       },
       stop,
     };
