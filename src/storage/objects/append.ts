@@ -10,7 +10,7 @@ import { cutAt, indexName, type Piece, type Pieces, parseState, sizeOf, writeSta
 import { missing, readWhole } from './read.ts';
 import { receive } from './receive.ts';
 import type { ObjectStore } from './store.ts';
-import { PIECE, pieceWriter, type WriterParts } from './writer.ts';
+import { pieceWriter, type WriterParts } from './writer.ts';
 
 /** So many small pieces at the end are taken together by the next append. */
 const MOST_SMALL = 64;
@@ -92,5 +92,3 @@ function keep(
 
 /** The budget for the pieces of all uploads of a process. */
 export const ROOM_BYTES = 96 * 1024 * 1024;
-/** Buffers of this size are used again. */
-export const ROOM_KEEPS = PIECE;

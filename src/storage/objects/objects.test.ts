@@ -23,7 +23,7 @@ function open(
 ): Promise<BlobStorage> {
   return openObjectStorage({
     store: memoryObjects(bucket, more),
-    room: room(more.budget ?? 1024 * KIB, 8 * KIB),
+    room: room(more.budget ?? 1024 * KIB),
     ...small,
   });
 }
@@ -146,7 +146,7 @@ describe('pieces', () => {
 describe('memory', () => {
   test('many slow uploads and a fast one in little room: all end, and the room is given back', async () => {
     const budget = 2048 * KIB;
-    const shared = room(budget, 512 * KIB);
+    const shared = room(budget);
     let most = 0;
     const storage = await openObjectStorage({
       store: memoryObjects(new Map(), {

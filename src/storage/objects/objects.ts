@@ -35,7 +35,7 @@ import {
   RECORD_BYTES,
 } from '../names.ts';
 import type { BlobStorage, StoredBlob } from '../storage.ts';
-import { appendPieces, loadPieces, ROOM_BYTES, ROOM_KEEPS } from './append.ts';
+import { appendPieces, loadPieces, ROOM_BYTES } from './append.ts';
 import { REQUEST_MILLISECONDS, requestLimit, timed } from './faults.ts';
 import { bytesOf, type JoinParts, joinPieces } from './join.ts';
 import { EMPTY, uploadPrefix } from './pieces.ts';
@@ -56,7 +56,7 @@ export interface ObjectOptions {
 }
 
 /** One budget for all storages of the process. */
-const shared = room(ROOM_BYTES, ROOM_KEEPS);
+const shared = room(ROOM_BYTES);
 const merging = limiter(2);
 const LIST_MILLISECONDS = 15_000;
 const SWEEP_MILLISECONDS = 120_000;

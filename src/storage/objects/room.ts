@@ -1,69 +1,84 @@
 /**
- * The memory of all uploads of one process: pieces are collected in buffers whose touched bytes are counted against one
- * budget. Who finds no room waits in order. So that slow clients who hold half-filled pieces cannot stop the others,
- * the largest holder is pressed to store what it has (a piece may have any size) while somebody waits.
+ * The memory of all uploads of one process: pieces are collected in buffers which count against one budget and are used
+ * again. Who finds no room waits in order. So that slow clients who hold half-filled pieces cannot stop the others, the
+ * largest holder is pressed to store what it has (a piece may have any size) while somebody waits.
  */
 
 /** One upload that collects. */
 export interface Holder {
   /** Called when it is to store what it holds soon. */
-  press: () => void;
+  readonly press: () => void;
   /** Whether it was pressed since its bytes last went to flight. */
   pressed: boolean;
-  /** Bytes of its half-filled piece. */
+  /** Bytes of the buffers that it fills. */
   collecting: number;
 }
 
 interface Waiter {
   readonly holder: Holder;
-  readonly bytes: number;
-  answer(answer: 'granted' | 'flush'): void;
+  readonly size: number;
+  answer(answer: Uint8Array | 'flush'): void;
 }
 
 /** The budget. */
 export interface Room {
   /** How many uploads are under way. */
   readonly uploads: number;
-  /** Bytes in use, for tests and metrics. */
+  /** Bytes of all buffers, for tests and metrics. */
   readonly used: number;
   enter(press: () => void): Holder;
   leave(holder: Holder): void;
-  /** A buffer, and how many of its bytes count as reserved already (it was used before). */
-  take(holder: Holder, size: number): { readonly bytes: Uint8Array; readonly reserved: number };
-  /** Room for so many bytes more. `flush`: there is none before the holder has stored what it holds; ask again then. */
-  reserve(holder: Holder, bytes: number): Promise<'granted' | 'flush'> | undefined;
-  /** What the holder collected is being stored now. */
+  /** A buffer of this size. `flush`: there is none before the holder has stored what it holds; ask again then. */
+  obtain(holder: Holder, size: number): Promise<Uint8Array | 'flush'> | Uint8Array;
+  /** A buffer that is not needed after all. */
+  giveBack(holder: Holder, buffer: Uint8Array): void;
+  /** What the holder collected is being stored now. Gives its bytes. */
   send(holder: Holder): number;
-  /** So many sent bytes are free; the buffer may be given to others unless a request may still read it. */
+  /** So many sent bytes are free. With `buffer` others may use it; without, a request may still read it. */
   release(bytes: number, buffer?: Uint8Array): void;
 }
 
-/** A budget of its own. `keep`: the size of the buffers that are kept for the next while uploads run. */
-export function room(budget: number, keep: number): Room {
-  const free: Uint8Array[] = [];
+/** A budget of its own. */
+export function room(budget: number): Room {
+  const free = new Map<number, Uint8Array[]>();
   const holders = new Set<Holder>();
   const waiting: Waiter[] = [];
   let used = 0;
   let inFlight = 0;
 
-  function fits(bytes: number): boolean {
-    while (used + bytes > budget && free.length > 0) {
-      free.pop();
-      used -= keep;
+  function drop(most: number): void {
+    for (const [size, buffers] of free) {
+      while (used > most && buffers.length > 0) {
+        buffers.pop();
+        used -= size;
+      }
     }
-    return used + bytes <= budget;
   }
 
-  function grant(holder: Holder, bytes: number): void {
-    used += bytes;
-    holder.collecting += bytes;
+  function lend(holder: Holder, size: number): Uint8Array | undefined {
+    let buffer = free.get(size)?.pop();
+    if (buffer === undefined) {
+      if (used + size > budget) drop(budget - size);
+      if (used + size > budget) return undefined;
+      used += size;
+      buffer = Buffer.allocUnsafeSlow(size);
+    }
+    holder.collecting += size;
+    return buffer;
+  }
+
+  function keep(buffer: Uint8Array): void {
+    const buffers = free.get(buffer.length);
+    if (buffers === undefined) free.set(buffer.length, [buffer]);
+    else buffers.push(buffer);
   }
 
   function serve(): void {
-    for (let next = waiting[0]; next !== undefined && fits(next.bytes); next = waiting[0]) {
+    for (let next = waiting[0]; next !== undefined; next = waiting[0]) {
+      const buffer = lend(next.holder, next.size);
+      if (buffer === undefined) break;
       waiting.shift();
-      grant(next.holder, next.bytes);
-      next.answer('granted');
+      next.answer(buffer);
     }
     relieve();
   }
@@ -103,29 +118,23 @@ export function room(budget: number, keep: number): Room {
       holders.delete(holder);
       used -= holder.collecting;
       holder.collecting = 0;
-      if (holders.size === 0) {
-        used -= free.length * keep;
-        free.length = 0;
-      }
+      if (holders.size === 0) drop(0);
       serve();
     },
-    take(holder, size) {
-      const bytes = size === keep && waiting.length === 0 ? free.pop() : undefined;
-      if (bytes === undefined) return { bytes: Buffer.allocUnsafeSlow(size), reserved: 0 };
-      holder.collecting += keep;
-      return { bytes, reserved: keep };
-    },
-    reserve(holder, bytes) {
-      if (waiting.length === 0 && fits(bytes)) {
-        grant(holder, bytes);
-        return undefined;
-      }
+    obtain(holder, size) {
+      const buffer = waiting.length === 0 ? lend(holder, size) : undefined;
+      if (buffer !== undefined) return buffer;
       // It was pressed while it hashed: its own bytes are those that others, and now it as well, wait for.
-      if (holder.pressed) return Promise.resolve('flush');
+      if (holder.pressed && holder.collecting > 0) return Promise.resolve('flush');
       return new Promise((answer) => {
-        waiting.push({ holder, bytes, answer });
+        waiting.push({ holder, size, answer });
         relieve();
       });
+    },
+    giveBack(holder, buffer) {
+      holder.collecting -= buffer.length;
+      keep(buffer);
+      serve();
     },
     send(holder) {
       const bytes = holder.collecting;
@@ -136,15 +145,8 @@ export function room(budget: number, keep: number): Room {
     },
     release(bytes, buffer) {
       inFlight -= bytes;
-      if (
-        buffer !== undefined &&
-        bytes === keep &&
-        buffer.length === keep &&
-        holders.size > 0 &&
-        waiting.length === 0
-      ) {
-        free.push(buffer);
-      } else used -= bytes;
+      if (buffer === undefined) used -= bytes;
+      else keep(buffer);
       serve();
     },
   };

@@ -8,10 +8,11 @@ import type { ObjectStore } from './store.ts';
 
 /** Pieces on their way at once, of one upload. */
 const AT_ONCE = 3;
-/** A buffer's memory is counted, and touched, in such steps. */
-const STEP = 256 * 1024;
+/** Of many uploads each begins with a small buffer, which doubles as it fills: most of them are slow. */
+const SMALL_BUFFER = 256 * 1024;
+const FEW = 2;
 const HASH_SLICE = 256 * 1024;
-/** The size of the first pieces, and of the buffers that are kept. */
+/** The size of the first pieces. */
 export const PIECE = 8 * 1024 * 1024;
 
 /** Pieces grow so that 10,000 of them, what one multipart takes, make 280 GiB; beyond, `commit` joins in two steps. */
@@ -57,7 +58,8 @@ export function pieceWriter(
   const pieces: { readonly piece: Piece; stored: boolean }[] = [];
   const onTheWay = new Set<Promise<void>>();
   let buffer: Uint8Array | undefined;
-  let reserved = 0;
+  /** The size at which the piece in the buffer is whole. */
+  let target = 0;
   let filled = 0;
   /** Up to where the buffer was hashed, or needs not to be. */
   let settled = 0;
@@ -78,6 +80,25 @@ export function pieceWriter(
       }
       settled += slice.length;
     }
+  }
+
+  /** A buffer, or a larger one with the same bytes; false where what is collected has to be stored first. */
+  async function grow(): Promise<boolean> {
+    const small = buffer;
+    let size: number;
+    if (small === undefined) {
+      target = sizeFor(count + pieces.length, room.uploads);
+      size = room.uploads <= FEW ? target : Math.min(SMALL_BUFFER, target);
+    } else size = Math.min(target, 2 * small.length);
+    const asked = room.obtain(holder, size);
+    const larger = asked instanceof Uint8Array ? asked : await asked;
+    if (larger === 'flush') return false;
+    buffer = larger;
+    if (small !== undefined) {
+      larger.set(small);
+      room.giveBack(holder, small);
+    }
+    return true;
   }
 
   async function store1(piece: Piece, bytes: Uint8Array, whole: Uint8Array, sent: number, entry: { stored: boolean }) {
@@ -108,7 +129,7 @@ export function pieceWriter(
     pieces.push(entry);
     const bytes = whole.subarray(0, filled);
     buffer = undefined;
-    reserved = filled = settled = 0;
+    filled = settled = 0;
     const job: Promise<void> = store1(piece, bytes, whole, room.send(holder), entry).finally(() =>
       onTheWay.delete(job),
     );
@@ -119,26 +140,20 @@ export function pieceWriter(
     async add(chunk, toHash) {
       for (let at = 0; at < chunk.length; ) {
         if (failed !== undefined) throw failed.cause;
-        if (buffer === undefined) {
-          const taken = room.take(holder, sizeFor(count + pieces.length, room.uploads));
-          buffer = taken.bytes;
-          reserved = taken.reserved;
-        }
-        if (filled === reserved) {
-          const step = Math.min(STEP, buffer.length - reserved);
-          if ((await room.reserve(holder, step)) === 'flush') {
+        if (buffer === undefined || filled === buffer.length) {
+          if (!(await grow())) {
             await flush();
             continue;
           }
-          reserved += step;
         }
-        const length = Math.min(reserved - filled, chunk.length - at);
-        buffer.set(at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length), filled);
+        const into = buffer!;
+        const length = Math.min(into.length - filled, chunk.length - at);
+        into.set(at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length), filled);
         filled += length;
         at += length;
         if (!toHash) settled = filled;
         else if (filled - settled >= HASH_SLICE) await feed(filled);
-        if (filled === buffer.length) await flush();
+        if (filled === target) await flush();
       }
     },
     get pressed() {
