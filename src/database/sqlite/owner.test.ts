@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import fs from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -42,6 +44,33 @@ test('what is no folder cannot be owned', async () => {
     await writeFile(join(folder, 'file'), 'x');
     assert.throws(() => takeFolder(join(folder, 'file')), /cannot be used/);
   } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
+
+test('a folder that is made is synced into every folder above it that was made or changed; one that was there costs nothing', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'longshore-owner-'));
+  const opened = new Map<number, string>();
+  const synced: (string | undefined)[] = [];
+  const { openSync, fsyncSync } = fs;
+  t.mock.method(fs, 'openSync', (path: string, flags: string) => {
+    const fd = openSync(path, flags);
+    opened.set(fd, path);
+    return fd;
+  });
+  t.mock.method(fs, 'fsyncSync', (fd: number) => {
+    synced.push(opened.get(fd));
+    fsyncSync(fd);
+  });
+  syncBuiltinESMExports();
+  try {
+    takeFolder(join(folder, 'new', 'data')).release();
+    assert.deepEqual(synced, [join(folder, 'new'), folder]);
+    takeFolder(join(folder, 'new', 'data')).release();
+    assert.equal(synced.length, 2);
+  } finally {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
     await rm(folder, { recursive: true, force: true });
   }
 });

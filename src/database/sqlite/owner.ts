@@ -3,8 +3,8 @@
  * locks of the file), so it ends with the process, however it ends. Nothing in this process may open `lock.db` by
  * other means: closing such a handle would drop the lock (POSIX).
  */
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { FaultError } from '../../oci/error.ts';
 import { isBusy } from './faults.ts';
@@ -14,11 +14,26 @@ export interface Ownership {
   release(): void;
 }
 
+/** Makes the folder and what is missing above it; a power cut does not take its name, and all in it, away again. */
+function makeDurable(folder: string): void {
+  const first = mkdirSync(folder, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  const top = dirname(resolve(first));
+  for (let at = resolve(folder); at !== top; at = dirname(at)) {
+    const parent = openSync(dirname(at), 'r');
+    try {
+      fsyncSync(parent);
+    } finally {
+      closeSync(parent);
+    }
+  }
+}
+
 /** Takes the folder, which it creates if need be (0700). FaultError `unavailable`, naming it, where it has an owner. */
 export function takeFolder(folder: string): Ownership {
   let lock: DatabaseSync | undefined;
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeDurable(folder);
     lock = new DatabaseSync(join(folder, 'lock.db'), { timeout: 0 });
     lock.exec('pragma journal_mode = delete');
     lock.exec('begin exclusive');
