@@ -46,8 +46,11 @@ const withoutLazyParts: Plugin = {
   setup: (setup) => {
     setup.onResolve(
       { filter: /^(node:)?(http|crypto|util|events|fs|stream|process|module|timers)$/ },
-      ({ path, kind }) =>
-        kind === 'import-statement' ? { path: path.replace('node:', ''), namespace: 'builtin' } : undefined,
+      // The project's own: the SDKs of object stores, loaded where they are used, import what they like.
+      ({ path, kind, importer }) =>
+        kind === 'import-statement' && importer.startsWith(join(root, 'src'))
+          ? { path: path.replace('node:', ''), namespace: 'builtin' }
+          : undefined,
     );
     setup.onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => {
       const whole = process.getBuiltinModule(`node:${path}`) as unknown as object;
