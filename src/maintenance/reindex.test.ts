@@ -4,9 +4,9 @@ import { openTestPostgres, openTestSqlite, stopTestServer } from '../database/op
 import { postgresIsThere } from '../database/postgres/server.testing.ts';
 import { reindexContract } from './reindex.contract.ts';
 
-reindexContract('reindex into SQLite', openTestSqlite, 8);
+reindexContract('reindex into SQLite', openTestSqlite, 5);
 
 if (await postgresIsThere()) {
   after(stopTestServer);
-  reindexContract('reindex into PostgreSQL', openTestPostgres, 3);
+  reindexContract('reindex into PostgreSQL', openTestPostgres, 2);
 }
