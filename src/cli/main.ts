@@ -168,6 +168,16 @@ const COMMANDS: readonly Command[] = [
     run: async (given) => (await import('./scrub.ts')).listScrubDamaged(given),
   },
   {
+    words: ['migrate'],
+    help: 'Moves an installation’s database between SQLite and PostgreSQL. Storage stays where it is.',
+    flags: {
+      from: { value: 'URL', help: 'sqlite://FOLDER or postgres://… Absent: the data folder.' },
+      to: { value: 'URL', help: 'postgres://… or sqlite://FOLDER. Absent: database.url.' },
+      ...CONFIG_FLAGS,
+    },
+    run: async (given) => (await import('./migrate.ts')).migrateDatabase(given),
+  },
+  {
     words: ['config', 'check'],
     help: 'Says whether file and environment make a configuration, and what is wrong if not.',
     flags: CONFIG_FLAGS,
