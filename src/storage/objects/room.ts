@@ -28,7 +28,7 @@ export interface Room {
   readonly used: number;
   enter(press: () => void): Holder;
   leave(holder: Holder): void;
-  /** A buffer of this size. `flush`: there is none before the holder has stored what it holds; ask again then. */
+  /** A buffer of at least this size. `flush`: there is none before the holder has stored what it holds; ask again then. */
   obtain(holder: Holder, size: number): Promise<Uint8Array | 'flush'> | Uint8Array;
   /** A buffer that is not needed after all. */
   giveBack(holder: Holder, buffer: Uint8Array): void;
@@ -55,15 +55,23 @@ export function room(budget: number): Room {
     }
   }
 
+  function larger(size: number): Uint8Array | undefined {
+    let least = Number.POSITIVE_INFINITY;
+    for (const [other, buffers] of free) if (other > size && other < least && buffers.length > 0) least = other;
+    return free.get(least)?.pop();
+  }
+
   function lend(holder: Holder, size: number): Uint8Array | undefined {
     let buffer = free.get(size)?.pop();
+    // Making room for another size leaves memory to the collector for a while: a larger one does as well.
+    if (buffer === undefined && used + size > budget) buffer = larger(size);
     if (buffer === undefined) {
       if (used + size > budget) drop(budget - size);
       if (used + size > budget) return undefined;
       used += size;
       buffer = Buffer.allocUnsafeSlow(size);
     }
-    holder.collecting += size;
+    holder.collecting += buffer.length;
     return buffer;
   }
 

@@ -147,7 +147,7 @@ export function pieceWriter(
           }
         }
         const into = buffer!;
-        const length = Math.min(into.length - filled, chunk.length - at);
+        const length = Math.min(into.length - filled, target - filled, chunk.length - at);
         into.set(at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length), filled);
         filled += length;
         at += length;
