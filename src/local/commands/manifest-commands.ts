@@ -202,10 +202,13 @@ async function restoreManifest(context: CommandContext, repositoryId: number, ch
   if (manifest.deleted_tick === 0) return manifest.id;
   for (const blob of blobs)
     if (blob.state !== 'absent') await linkBlob(context, repositoryId, blob.digest, blob.size ?? 0);
-  const gone = await sql.all<{ digest: Uint8Array }>(
-    `select c.digest from reference r join manifest c on c.id = r.child_id and c.deleted_tick <> 0 where r.manifest_id = ?`,
+  // Locked: else one of them could be deleted at this moment by somebody who does not see this index live yet.
+  const children = await sql.all<{ digest: Uint8Array; deleted_tick: number }>(
+    `select c.digest, c.deleted_tick from reference r join manifest c on c.id = r.child_id
+     where r.manifest_id = ? order by c.id {for share of c}`,
     manifest.id,
   );
+  const gone = children.filter((child) => child.deleted_tick !== 0);
   if (gone.length > 0) {
     const missing = gone.map((child) => digestFromBytes(child.digest));
     throw new RegistryError(
