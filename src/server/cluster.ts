@@ -3,6 +3,7 @@
  * listens to nobody; the members serve. A member that dies is started again; when the primary is gone, members stop.
  */
 import cluster, { type Worker } from 'node:cluster';
+import { isSea } from 'node:sea';
 import { backoff } from '../kit/backoff.ts';
 import { after, type Clock } from '../kit/clock.ts';
 import type { Log } from '../kit/log.ts';
@@ -61,7 +62,9 @@ export function startMembers(parts: {
   readonly log: Log;
 }): Members {
   const { log } = parts;
-  cluster.setupPrimary({ serialization: 'advanced' });
+  // A single executable has no script to name: its first argument stands where one would, and its flags are in it.
+  const [, , exec = '', ...args] = process.argv;
+  cluster.setupPrimary({ serialization: 'advanced', ...(isSea() ? { exec, args, execArgv: [] } : {}) });
   let stopping = false;
   let lastId = 0;
   const asked = new Map<string, (snapshot: readonly MetricSnapshot[]) => void>();
