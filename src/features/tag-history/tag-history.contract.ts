@@ -192,13 +192,18 @@ export function tagHistoryContract(name: string, open: OpenDatabase): void {
       onSmall(async (here) => {
         const { store } = here;
         const many = [];
-        for (let index = 0; index < 5; index++) many.push(await here.pushImage(A, `image ${index}`, `t${index}`));
-        const ids = [await hold(here, A, { tag: 't4' as Tag }), await hold(here, A, { digest: many[3]!.digest })];
+        // More than one chunk of a deletion takes; what is held comes last.
+        for (let index = 0; index < 102; index++) many.push(await here.pushImage(A, `image ${index}`, `t${index}`));
+        const ids = [await hold(here, A, { tag: 't101' as Tag }), await hold(here, A, { digest: many[101]!.digest })];
         for (const id of ids) {
           await assert.rejects(store.deleteRepository(CALL, A), refused('UNSUPPORTED'));
           for (const { digest } of many) await store.resolveManifest(CALL, A, { digest });
           await here.database.run(holdRemove, { uid: id });
         }
+        for (const { digest } of many.slice(1)) await store.deleteManifest(CALL, A, digest);
+        const last = await hold(here, A);
+        await assert.rejects(store.deleteRepository(CALL, A), refused('UNSUPPORTED'));
+        await here.database.run(holdRemove, { uid: last });
         while (!(await store.deleteRepository(CALL, A)).done);
       }),
     );
