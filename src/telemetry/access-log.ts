@@ -31,8 +31,8 @@ export interface AccessLog {
   write(entry: AccessEntry): void;
   /** Opens the file anew, after it was moved away. Does nothing for a descriptor. */
   reopen(): void;
-  /** Writes what is left; at exit. */
-  close(): void;
+  /** Writes what is left, as far as that is possible; at exit. */
+  close(): Promise<void>;
 }
 
 const BLOCK_BYTES = 4_096;
@@ -56,7 +56,11 @@ export function openAccessLog(to: string | number, log: Log, clock: Clock): Acce
   out.on('drop', () => dropped++);
   let complained = Number.NEGATIVE_INFINITY;
   // Lines wait in memory, up to a bound, and are tried again with the next: requests never notice.
+  const flushSync = out.flushSync.bind(out);
+  out.on('write', () => void (out.flushSync = flushSync));
   out.on('error', (error: Error) => {
+    // On a full disk it would try for ever, and the process would never end.
+    out.flushSync = () => {};
     if (clock.monotonic() - complained < COMPLAIN_MILLISECONDS) return;
     complained = clock.monotonic();
     log.error('the access log cannot be written', { error });
@@ -73,10 +77,16 @@ export function openAccessLog(to: string | number, log: Log, clock: Clock): Acce
     reopen: () => {
       if (typeof to === 'string' && !closed) out.reopen();
     },
-    close: () => {
+    close: async () => {
       if (closed) return;
       closed = true;
       stopFlushing();
+      await new Promise<void>((done) => {
+        out.flush((error) => {
+          if (error) log.warn('the last lines of the access log could not be written', { error });
+          done();
+        });
+      });
       try {
         out.flushSync();
       } catch (error) {

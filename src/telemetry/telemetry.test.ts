@@ -115,11 +115,31 @@ describe('access log', () => {
     log.reopen();
     await new Promise((resolve) => setTimeout(resolve, 50));
     log.write({ ...entry, requestId: 'last' });
-    log.close();
+    await log.close();
     log.write(entry);
     const lines = (readFileSync(`${path}.1`, 'utf8') + readFileSync(path, 'utf8')).trimEnd().split('\n');
     assert.equal(lines.length, 101);
     assert.match(readFileSync(path, 'utf8'), /"requestId":"last"/);
+  });
+
+  test('a full disk under it hurts nobody: it is said once, memory stays bounded, and it can be closed', async () => {
+    const errors: string[] = [];
+    const log = openAccessLog(
+      '/dev/full',
+      { ...silentLog, error: (message) => void errors.push(message) },
+      systemClock,
+    );
+    for (let index = 0; index < 200; index++) {
+      for (let line = 0; line < 50; line++) log.write(entry);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await log.close();
+    assert.deepEqual(errors, ['the access log cannot be written']);
+  });
+
+  test('a log on a full disk does not throw at whoever writes to it', () => {
+    const log = openLog({ level: 'info', to: '/dev/full' });
+    for (let line = 0; line < 1_000; line++) log.info('a line', { text: 'x'.repeat(2_000) });
   });
 });
 
