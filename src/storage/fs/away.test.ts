@@ -128,11 +128,35 @@ describe('files whose storage is away or full', () => {
     await assert.rejects(storage.put(key(0), Buffer.alloc(100_000)), fails('full', /nearly full/));
     await storage.records.put('some/record', bytes);
     await storage.records.delete('some/record');
-    await storage.ping();
+    free = 9 * MIB;
+    time += 2_000;
+    await assert.rejects(storage.ping(), fails('full', /nearly full/));
     free = 50 * MIB;
+    await storage.ping();
     const rest = half.subarray(262_144);
     const whole = await storage.append(id, broken.appended, Readable.from([rest]), calm());
     assert.equal(whole.size, 2 * MIB);
+    await storage.close();
+  });
+
+  test('an upload whose file could not be removed goes with the next', async () => {
+    let failing = true;
+    const operations: Operations = {
+      ...systemOperations,
+      unlink: (file) =>
+        failing && file.includes('uploads')
+          ? Promise.reject(Object.assign(new Error('no'), { code: 'EIO' }))
+          : systemOperations.unlink(file),
+    };
+    const place = path.join(folder, 'left');
+    const storage = await openFsStorage({ root: place, durability: 'full', operations });
+    const [one, two] = ['upload-one', 'upload-two'] as UploadId[];
+    for (const id of [one!, two!]) await storage.begin(id, {});
+    await assert.rejects(storage.discard(one!, {}), fails('unavailable', /input/));
+    failing = false;
+    await storage.discard(two!, {});
+    const left = (await fs.readdir(path.join(place, 'uploads'))).filter((name) => !name.endsWith('.tmp'));
+    assert.deepEqual(left, []);
     await storage.close();
   });
 

@@ -45,6 +45,8 @@ async function bootOf(): Promise<string> {
 
 /** A `*.tmp` that is older is left over from a crash; a younger one may belong to another instance on the same folder. */
 const STALE_MILLISECONDS = 3_600_000;
+/** What has to fit for the storage to count as well. */
+const READY_BYTES = 1024 * 1024;
 
 /** File storage, its folders made and durable. FaultError where the place cannot be used. */
 export async function openFsStorage(options: FsOptions): Promise<BlobStorage> {
@@ -158,6 +160,7 @@ async function ensureFolder(place: Place, folder: string): Promise<void> {
 
 async function ping(place: Place): Promise<void> {
   await place.home.check();
+  await place.room.expect(READY_BYTES);
   const file = place.temporaryPath();
   const bytes = Buffer.from('longshore');
   try {

@@ -40,11 +40,14 @@ const HASH_SLICE = 256 * 1024;
 const FREE_BYTES = 8 * 1024 * 1024;
 const IDLE_BYTES = 2 * 1024 * 1024;
 const BROKEN_REMEMBERED = 10_000;
+const LEFT_REMEMBERED = 10_000;
 
 /** The uploads of one place. */
 export function uploads(place: Place): Uploads {
   const pool = bufferPool();
   const broken = new Set<UploadId>();
+  /** Files that could not be removed: tried again with the next one that can, else by the sweep of the next start. */
+  const left = new Set<UploadId>();
   let active = 0;
 
   function checkIntact(id: UploadId): void {
@@ -60,6 +63,12 @@ export function uploads(place: Place): Uploads {
       await place.operations.unlink(place.uploadPath(id)).catch(() => undefined);
       throw error;
     }
+  }
+
+  async function remove(id: UploadId): Promise<void> {
+    await place.operations.unlink(place.uploadPath(id)).catch(async (error: unknown) => {
+      if (!(await place.home.isMissing(error))) throw error;
+    });
   }
 
   async function append(
@@ -93,16 +102,26 @@ export function uploads(place: Place): Uploads {
       await place.withFile(file, FLAGS.empty, async () => undefined);
       failpoint('upload.create.after');
       broken.delete(id);
+      left.delete(id);
       return { size: 0, state: {} };
     },
     append,
     sync,
     checkIntact,
     async discard(id) {
-      await place.operations.unlink(place.uploadPath(id)).catch(async (error: unknown) => {
-        if (!(await place.home.isMissing(error))) throw error;
-      });
+      try {
+        await remove(id);
+      } catch (error) {
+        if (left.size < LEFT_REMEMBERED) left.add(id);
+        throw error;
+      }
       broken.delete(id);
+      left.delete(id);
+      for (const again of left) {
+        left.delete(again);
+        await remove(again).catch(() => left.add(again));
+        break;
+      }
     },
   };
 }
