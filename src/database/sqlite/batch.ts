@@ -11,6 +11,7 @@ import { leaseHeld, leaseLost } from '../lease.ts';
 import type { Connection } from './connection.ts';
 import { Contexts } from './context.ts';
 import { isBusy, sqliteFault } from './faults.ts';
+import type { Room } from './room.ts';
 
 /** A command on its way to the writer. */
 export interface Item {
@@ -41,8 +42,8 @@ export interface BatchOptions {
   open(): Connection;
   /** Throws FaultError where the files are not those that were opened. Asked before a transaction's end is told. */
   check?(): void;
-  /** Whether the disk has room for what makes the database grow. */
-  hasRoom?(): boolean;
+  /** How much room the disk has. */
+  room?(): Room;
   /** Milliseconds that only grow. */
   monotonic(): number;
 }
@@ -53,6 +54,8 @@ const BEGINS = 3;
 /** How long a lock of another program is waited for at first, in all, and once it is known to be there. */
 const LOCK_MILLISECONDS = 1000;
 const KNOWN_LOCK_MILLISECONDS = 50;
+/** How often the logs are emptied while there is little room. */
+const EMPTY_MILLISECONDS = 1000;
 
 /** Runs batches, one at a time. */
 export class Batches {
@@ -67,6 +70,7 @@ export class Batches {
   /** A transaction was lost and none was stored since. */
   #unwell = false;
   #probes = 0;
+  #emptied = Number.NEGATIVE_INFINITY;
 
   constructor(options: BatchOptions) {
     this.#options = options;
@@ -106,6 +110,14 @@ export class Batches {
     }
     const { connection } = this.#open;
     const began = monotonic();
+    if (
+      this.#options.room !== undefined &&
+      this.#options.room() !== 'plenty' &&
+      began - this.#emptied > EMPTY_MILLISECONDS
+    ) {
+      this.#emptied = began;
+      connection.emptyLog();
+    }
     for (let attempt = 1; ; attempt++) {
       try {
         connection.run('begin immediate', []);
@@ -134,7 +146,7 @@ export class Batches {
       connection.run('commit', []);
       this.#options.check?.();
       this.#well();
-      return undefined;
+      return this.#options.room?.() === 'none' ? toWire(noRoom()) : undefined;
     } catch (error) {
       return this.#lose(error, 0).lost;
     }
@@ -206,7 +218,7 @@ export class Batches {
     try {
       const command = this.#commands.get(name);
       if (command === undefined) throw new FaultError('bug', `The writer knows no command "${name}".`);
-      if (command.grows === true && this.#options.hasRoom?.() === false) throw noRoom();
+      if (command.grows === true && this.#options.room?.() === 'none') throw noRoom();
       const outcome = await command.run(contexts.of(now), args);
       if (lease !== undefined) {
         const { text, values } = leaseHeld(lease);

@@ -125,12 +125,14 @@ export class Connection {
 
   /** Moves what the logs hold into the files, as far as that is possible now, and cuts the logs off. */
   emptyLog(): void {
-    for (const schema of ['main', 'side']) {
-      try {
-        this.db.exec(`pragma ${schema}.wal_checkpoint(truncate)`);
-      } catch {
-        // No room or no right: whatever is written next meets the same trouble and reports it.
-      }
+    try {
+      // It waits for readers, and must not keep the next batch waiting long.
+      this.db.exec('pragma busy_timeout = 50');
+      for (const schema of ['main', 'side']) this.db.exec(`pragma ${schema}.wal_checkpoint(truncate)`);
+    } catch {
+      // No room or no right: whatever is written next meets the same trouble and reports it.
+    } finally {
+      this.db.exec(`pragma busy_timeout = ${BUSY_MILLISECONDS}`);
     }
   }
 

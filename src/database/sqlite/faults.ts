@@ -23,6 +23,11 @@ export function isBusy(error: unknown): boolean {
   return code === BUSY || code === LOCKED;
 }
 
+/** Whether the disk has no room. */
+export function isFull(error: unknown): boolean {
+  return primaryCode(error) === FULL || (error as { code?: unknown } | null)?.code === 'ENOSPC';
+}
+
 /** The error as a LongshoreError: what passes through unchanged, what will pass by itself, what is broken, or a bug. */
 export function sqliteFault(error: unknown): LongshoreError {
   if (error instanceof LongshoreError) return error;

@@ -93,23 +93,35 @@ describe('a database that is away', () => {
   });
 });
 
-test('room: looked at four times a second at most, true where nobody can tell', () => {
+test('room: looked at four times a second at most, plenty where nobody can tell', () => {
   let time = 0;
   let looks = 0;
   let free = 100e6;
-  const has = roomFor(
-    '/',
+  let logs = 0;
+  const room = roomFor(
+    { path: '/x/longshore.db', sidePath: '/x/side.db' },
     () => time,
     () => {
       looks++;
-      return { free, total: 640e6 };
+      return { free, total: 640e6, logs };
     },
   );
-  assert.equal(has(), true);
+  assert.equal(room(), 'plenty');
   free = 19e6;
-  assert.equal(has(), true);
+  assert.equal(room(), 'plenty');
   assert.equal(looks, 1);
   time = 251;
-  assert.equal(has(), false);
-  assert.equal(roomFor('/nowhere-at-all', () => 0)(), true);
+  assert.equal(room(), 'none');
+  free = 30e6;
+  time = 502;
+  assert.equal(room(), 'low');
+  free = 60e6;
+  time = 753;
+  assert.equal(room(), 'plenty');
+  // Emptying the logs may take as much as they hold.
+  logs = 30e6;
+  time = 1004;
+  assert.equal(room(), 'low');
+  const nowhere = { path: '/nowhere-at-all/longshore.db', sidePath: '/nowhere-at-all/side.db' };
+  assert.equal(roomFor(nowhere, () => 0)(), 'plenty');
 });

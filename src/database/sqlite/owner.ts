@@ -7,7 +7,7 @@ import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { FaultError } from '../../oci/error.ts';
-import { isBusy } from './faults.ts';
+import { isBusy, isFull } from './faults.ts';
 
 /** The claim on a folder. */
 export interface Ownership {
@@ -41,7 +41,9 @@ export function takeFolder(folder: string): Ownership {
     lock?.close();
     const message = isBusy(cause)
       ? `The data folder ${folder} is in use by another Longshore process: stop that one, or give this one a folder of its own.`
-      : `The data folder ${folder} cannot be used: it must be a folder in which this user may write.`;
+      : isFull(cause)
+        ? `The disk of the data folder ${folder} is full: free some space, then start again.`
+        : `The data folder ${folder} cannot be used: it must be a folder in which this user may write.`;
     throw new FaultError('unavailable', message, { cause });
   }
   const held = lock;

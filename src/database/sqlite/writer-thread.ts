@@ -1,6 +1,5 @@
 /** The writer thread: the only connection that writes. It answers each transaction once, and checkpoints when idle. */
 import { statSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { every, systemClock } from '../../kit/clock.ts';
 import { armFailpoints, killAt } from '../../kit/failpoint.ts';
@@ -34,7 +33,7 @@ export function runWriterThread(commands: CommandList): void {
       return new Connection({ ...data, readOnly: false, cacheKib: CACHE_KIB });
     },
     check: () => checkPresent(data, data.present),
-    hasRoom: roomFor(dirname(data.path), systemClock.monotonic),
+    room: roomFor(data, systemClock.monotonic),
     monotonic: systemClock.monotonic,
   });
   let busy = false;
