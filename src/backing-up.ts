@@ -154,6 +154,9 @@ export function choosePoint(points: readonly Point[], choice: Choice): Point {
   );
 }
 
+/** How far a restore is. */
+export type RestoringProgress = RestoreProgress;
+
 /** What a restore gives, and where the former database is. */
 export interface Restored extends RestoreResult {
   readonly kept: string | undefined;

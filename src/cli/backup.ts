@@ -1,12 +1,9 @@
 /** `longshore backup …`: through the server that has the data folder, else on the installation itself. */
 import { resolve } from 'node:path';
+import { type MadeProgress, makeBackupOf } from '../backup-on-data.ts';
 import { testFailpoint } from '../config/load.ts';
-import type { Configuration } from '../configuration.ts';
 import { systemClock } from '../kit/clock.ts';
 import { armFailpoints, killAt } from '../kit/failpoint.ts';
-import type { BackupProgress, BackupResult } from '../maintenance/backup.ts';
-import type { BackupState } from '../served-backups.ts';
-import { AdminError, askAdmin } from '../server/admin.ts';
 import { type Given, UsageError } from './command-line.ts';
 import { configurationOf } from './settings.ts';
 
@@ -67,12 +64,12 @@ export function teller<P extends { readonly phase: string }>(line: (progress: P)
 export async function makeBackup(given: Given): Promise<number> {
   const to = placeOf(needed(given, 'to', 'PLACE'));
   const { config } = await configurationOf(given);
-  const tell = teller((at: BackupProgress) => {
+  const tell = teller((at: MadeProgress) => {
     if (at.phase === 'snapshot') return 'taking a snapshot';
     if (at.phase === 'rows') return `${at.rows} rows`;
     return `${at.blobs} of ${at.allBlobs} blobs, ${at.copied} of them copied (${sizeOf(at.copiedBytes)})`;
   });
-  const done = (await throughServer(config, to, tell)) ?? (await directly(config, to, tell));
+  const done = await makeBackupOf(config, to, { signal: interruptible(), onProgress: tell });
   if (!json(given, done)) {
     say(
       `Backup ${done.id}: ${done.rows} rows, ${done.blobs} blobs (${sizeOf(done.bytes)}), of which ${done.copied} were new (${sizeOf(done.copiedBytes)}).`,
@@ -84,36 +81,6 @@ export async function makeBackup(given: Given): Promise<number> {
     `longshore: the backup is INCOMPLETE: the bytes of ${done.missingCount} blobs are missing or damaged here.\n`,
   );
   return 1;
-}
-
-async function throughServer(
-  config: Configuration,
-  to: string,
-  tell: (progress: BackupProgress) => void,
-): Promise<BackupResult | undefined> {
-  const data = resolve(config.data);
-  const begun = await askAdmin(data, 'backup.start', { to });
-  if (begun === undefined) return undefined;
-  const { id } = begun.result as BackupState;
-  for (;;) {
-    const asked = await askAdmin(data, 'backup.state', undefined);
-    const state = asked?.result as BackupState | null | undefined;
-    if (state === undefined || state === null || state.id !== id)
-      throw new AdminError('The server has stopped meanwhile: there is no backup.');
-    if (state.progress !== undefined) tell(state.progress);
-    if (state.failed !== undefined) throw new AdminError(`The backup failed: ${state.failed}`);
-    if (state.result !== undefined) return state.result;
-  }
-}
-
-async function directly(
-  config: Configuration,
-  to: string,
-  onProgress: (progress: BackupProgress) => void,
-): Promise<BackupResult> {
-  // Loaded only where it is needed: with a server running, this is a small program.
-  const { backUpDirectly, openingOf } = await import('../backing-up.ts');
-  return backUpDirectly(openingOf(config), to, { signal: interruptible(), onProgress });
 }
 
 /** `backup list` */

@@ -1,5 +1,5 @@
 /** `longshore restore`: into the configuration's database and storage, while no server runs on them. */
-import type { RestoreProgress } from '../maintenance/restore.ts';
+import type { RestoringProgress } from '../backing-up.ts';
 import { interruptible, json, needed, placeOf, say, sizeOf, teller } from './backup.ts';
 import { type Given, UsageError } from './command-line.ts';
 import { configurationOf } from './settings.ts';
@@ -15,7 +15,7 @@ export async function restoreBackup(given: Given): Promise<number> {
     typeof before === 'string' ? { before: time } : { point: typeof point === 'string' ? point : 'latest' };
   const { config } = await configurationOf(given);
   const backing = await import('../backing-up.ts');
-  const tell = teller((at: RestoreProgress) => {
+  const tell = teller((at: RestoringProgress) => {
     if (at.phase === 'check') return 'checking the backup';
     if (at.phase === 'rows') return `${at.rows} of ${at.allRows} rows`;
     if (at.phase === 'journal') return 'reading what was deleted since';

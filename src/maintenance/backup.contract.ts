@@ -1,9 +1,9 @@
 /** What a backup promises on every database, and what a restore makes of each state of storage; both in small. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { RESTORE_MARK, SET_MARK } from '../database/afresh.ts';
 import type { Database } from '../database/database.ts';
 import type { Opened } from '../database/open.testing.ts';
+import { RESTORE_MARK, SET_MARK } from '../database/restore-mark.ts';
 import { openSnapshot } from '../database/snapshot.ts';
 import { systemClock } from '../kit/clock.ts';
 import { silentLog } from '../kit/log.ts';

@@ -1,6 +1,7 @@
 /** The mark of a restore that has not ended: nothing serves such a database. */
-import { RESTORE_MARK } from '../database/afresh.ts';
+
 import type { Database } from '../database/database.ts';
+import { RESTORE_MARK } from '../database/restore-mark.ts';
 import { FaultError } from '../oci/error.ts';
 
 /** FaultError `unavailable`, which says what to do, where a restore was broken off. */

@@ -3,8 +3,9 @@
  * loaded; a new epoch; then the journal of dead keys, which storage kept while the backup was away; then every blob is
  * looked for; the mark goes last. Broken off anywhere, it is begun anew.
  */
-import type { Before } from '../database/afresh.ts';
+
 import type { Database, Value } from '../database/database.ts';
+import type { Before } from '../database/restore-mark.ts';
 import { jobEnqueue } from '../jobs/commands/job-enqueue.ts';
 import { failpoint } from '../kit/failpoint.ts';
 import { parseBlobKey } from '../oci/blob-key.ts';

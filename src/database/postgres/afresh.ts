@@ -1,7 +1,7 @@
 /** Empty tables in a PostgreSQL database: the old ones move to a schema of their own, all in one transaction. */
 import { FaultError } from '../../oci/error.ts';
-import { type Afresh, type Before, RESTORE_MARK, SET_MARK, tablesOf } from '../afresh.ts';
 import { migrate } from '../migrate.ts';
+import { type Afresh, type Before, RESTORE_MARK, SET_MARK, tablesOf } from '../restore-mark.ts';
 import type { LeaseTable } from '../schema.ts';
 import { MIGRATION_LOCK } from './locks.ts';
 import { connectSingle, type Single } from './single.ts';

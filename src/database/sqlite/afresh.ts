@@ -11,8 +11,8 @@ import {
   rmSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import type { Afresh, Before } from '../afresh.ts';
-import { RESTORE_MARK, SET_MARK } from '../afresh.ts';
+import type { Afresh, Before } from '../restore-mark.ts';
+import { RESTORE_MARK, SET_MARK } from '../restore-mark.ts';
 import type { LeaseTable } from '../schema.ts';
 import { Connection } from './connection.ts';
 import { type Files, migrateSqlite } from './migrate.ts';

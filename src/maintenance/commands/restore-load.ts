@@ -1,7 +1,8 @@
 /** Loading a database from a backup's dump. Only while the restore's mark is set, so that no server sees it. */
-import { RESTORE_MARK } from '../../database/afresh.ts';
+
 import { raiseCounter } from '../../database/catalog.ts';
 import type { Command, CommandContext, Value } from '../../database/database.ts';
+import { RESTORE_MARK } from '../../database/restore-mark.ts';
 import { FaultError } from '../../oci/error.ts';
 
 /** Rows of one statement. */
