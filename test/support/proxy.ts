@@ -25,6 +25,12 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
+/** Resets a connection. One that is being shut down already cannot be: its handle would never close. */
+function reset(socket: Socket): void {
+  if (socket.writableEnded || socket.destroyed) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
 /** Starts a proxy in front of a port of 127.0.0.1. */
 export async function startProxy(target: number): Promise<TcpProxy> {
   const clients = new Map<Socket, Socket | undefined>();
@@ -35,7 +41,7 @@ export async function startProxy(target: number): Promise<TcpProxy> {
     accepted++;
     client.on('error', () => undefined);
     if (mode === 'reset') {
-      client.resetAndDestroy();
+      reset(client);
       return;
     }
     clients.set(client, undefined);
@@ -49,7 +55,7 @@ export async function startProxy(target: number): Promise<TcpProxy> {
     }
     const upstream = connect(target, '127.0.0.1');
     clients.set(client, upstream);
-    upstream.on('error', () => client.resetAndDestroy());
+    upstream.on('error', () => reset(client));
     upstream.on('close', () => client.destroy());
     client.pipe(upstream);
     upstream.pipe(client);
@@ -62,7 +68,7 @@ export async function startProxy(target: number): Promise<TcpProxy> {
   await listen(0);
   const { port } = server.address() as { port: number };
   const cut = (): void => {
-    for (const client of clients.keys()) client.resetAndDestroy();
+    for (const client of clients.keys()) reset(client);
   };
 
   return {
