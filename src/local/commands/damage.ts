@@ -9,8 +9,8 @@ import { algorithmOf, digestFromBytes, digestOf } from '../../oci/digest.ts';
 import { OCTET_STREAM } from '../../oci/media-types.ts';
 import type { RepositoryName } from '../../oci/names.ts';
 
-/** Who met the damage: the scrub, a pull, a push that looked whether the bytes are there, or a reindex. */
-export type FoundBy = 'scrub' | 'pull' | 'push' | 'reindex';
+/** Who met the damage: the scrub, a pull, a push that looked whether the bytes are there, a reindex, or a restore. */
+export type FoundBy = 'scrub' | 'pull' | 'push' | 'reindex' | 'restore';
 
 /** What was found. `n`: the key's number. `why`: for people. */
 export interface Damage {

@@ -1,5 +1,6 @@
 /** What a restore does to blob rows, once it has looked at storage (schema.md §3). No row names a dead key afterwards. */
 import type { Command } from '../../database/database.ts';
+import { recordDamage, recordHealed, systemFacts } from '../../local/commands/damage.ts';
 import { freshKeyNumber, killKey } from '../../local/commands/rows.ts';
 
 /** A digest in the database's form, and a number of its key. */
@@ -46,10 +47,11 @@ export interface Settled {
   readonly stored: 0 | 1;
 }
 
-/** Writes the rows. */
+/** Writes the rows, and what is kept about damage, so that it is healed where there is something to heal from. */
 export const restoreSettle: Command<{ rows: readonly Settled[] }, null> = {
   name: 'restore-settle',
-  async run({ sql }, { rows }) {
+  async run(context, { rows }) {
+    const { sql } = context;
     for (const { digest, state, n, stored } of rows) {
       await sql.run(
         'update blob set state = ?, n = ?, stored = ?, lease_tick = 0 where digest = ?',
@@ -58,6 +60,11 @@ export const restoreSettle: Command<{ rows: readonly Settled[] }, null> = {
         stored,
         digest,
       );
+      if (state === 'live') await recordHealed(context, digest, 'backup', systemFacts('restore'));
+      if (state !== 'damaged' || n === null) continue;
+      const row = await sql.get<{ size: number }>('select size from blob where digest = ?', digest);
+      const why = 'The bytes were neither in storage nor in the backup.';
+      await recordDamage(context, { digest, n, size: row?.size ?? 0, found: 'restore', why });
     }
     return { result: null, touched: [] };
   },
