@@ -5,7 +5,7 @@ import { judgeDevelopment, judgeGinkgo } from '../../conformance/suites.ts';
 import { withTools } from '../../support/tools.ts';
 import { type Fleet, startFleet, stopEngines, withFleet } from './fleet.ts';
 
-/** Neither program follows a redirect everywhere, and both look at the bytes: served directly here, sent away below. */
+/** Blobs from the object store itself, then through the instances. */
 const REDIRECTS = [true, false];
 
 await withFleet('conformance of a fleet', () =>
