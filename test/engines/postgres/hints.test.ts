@@ -10,7 +10,11 @@ import type { Job } from '../../../src/jobs/job.ts';
 import { startJobs } from '../../../src/jobs/start.ts';
 import { systemClock } from '../../../src/kit/clock.ts';
 import { noMetrics, silentLog } from '../../../src/kit/log.ts';
+import { tickForward } from '../../../src/local/commands/house-keeping.ts';
+import { expireUploads, sweepUploads } from '../../../src/maintenance/expire.ts';
 import { MIGRATIONS } from '../../../src/migrations.ts';
+import type { UploadId } from '../../../src/oci/names.ts';
+import { openFsStorage } from '../../../src/storage/fs/fs.ts';
 import { newSetup, postgres, stopPostgres, until } from './fleet.ts';
 
 function openOn(url: string): Promise<Database> {
@@ -70,6 +74,42 @@ if (await postgresIsThere()) {
       assert.deepEqual([...new Set(ran.values())], [1]);
       await Promise.all(rooms.map((room) => room.stop()));
       await Promise.all(both.map((database) => database.close()));
+    });
+
+    test('a file of an upload without a row goes when a grace has passed, and not at a start', async () => {
+      const { url, storage: root } = await newSetup();
+      const database = await openOn(url);
+      const storage = await openFsStorage({ root, durability: 'relaxed' });
+      const parts = { database, storage, log: silentLog };
+      const { signal } = new AbortController();
+      const files = async () => {
+        const found: string[] = [];
+        for await (const file of storage.listUploads()) found.push(file);
+        return found.sort();
+      };
+      const forward = async (ticks: number) => {
+        for (let count = 0; count < ticks; count++) {
+          const seen = await database.query.get<{ tick: number }>('select tick from gc_clock');
+          await database.run(tickForward, { seen: seen!.tick });
+        }
+      };
+      await storage.begin('left' as UploadId, {});
+      assert.equal(await sweepUploads(parts), 0);
+      await expireUploads(parts, signal);
+      await forward(7);
+      await storage.begin('under-way' as UploadId, {});
+      await expireUploads(parts, signal);
+      assert.deepEqual(await files(), ['left', 'under-way']);
+      await forward(1);
+      await expireUploads(parts, signal);
+      assert.deepEqual(await files(), ['under-way']);
+      await storage.discard('under-way' as UploadId, {});
+      await forward(2);
+      await expireUploads(parts, signal);
+      const marks = await database.query.get<{ n: number }>('select count(*) as n from orphan');
+      assert.equal(marks?.n, 0);
+      await storage.close();
+      await database.close();
     });
 
     test('a change of accounts is told to the other process, also after its connection broke', async () => {

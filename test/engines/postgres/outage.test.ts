@@ -96,12 +96,12 @@ if (await postgresIsThere()) {
               .map(({ status, milliseconds }) => `${status} in ${milliseconds}`)
               .join(', ')} ms`,
           );
+          if (crowd > 0) assert.match(answers[5]!.body.toString(), /"database"/);
           for (const { status, headers } of answers) {
             assert.equal(status, 503);
             assert.match(String(headers['retry-after']), /^[1-9]\d?$/);
           }
         }
-        assert.match((await http.send('GET', '/readyz')).body.toString(), /"database"/);
         assert.equal((await http.send('GET', '/livez')).status, 200);
         // Never a pile of connections, however many ask: one is tried at a time, and one more that listens.
         assert.ok(proxy.accepted() - before <= 40, `${proxy.accepted() - before} connections`);
