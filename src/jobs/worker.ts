@@ -6,9 +6,11 @@ import type { Database } from '../database/database.ts';
 import { backoff } from '../kit/backoff.ts';
 import type { Clock } from '../kit/clock.ts';
 import type { Log, Metrics } from '../kit/log.ts';
+import { FaultError } from '../oci/error.ts';
 import { type Claimed, jobClaim } from './commands/job-claim.ts';
 import { type Finish, jobFinish } from './commands/job-finish.ts';
 import { jobRenew } from './commands/job-lease.ts';
+import { jobShift } from './commands/job-shift.ts';
 import type { Job } from './job.ts';
 import { progressWriter } from './progress.ts';
 import { Wake } from './wake.ts';
@@ -43,6 +45,8 @@ const MAX_OUTCOME = 1_000;
 /** How many attempts beyond its own a job has that vanished with their process: one that kills it must end too. */
 const MOST_LOST = 3;
 const EXPIRED_EVERY = 5_000;
+/** By how much the wall clock has to be set back to be noticed, milliseconds. */
+const JUMP = 10_000;
 const SECONDS = [0.01, 0.1, 1, 10, 60, 600, 3_600];
 
 /** Works from `start` to `stop`. */
@@ -58,6 +62,7 @@ export class JobWorker {
   #stopped = false;
   #first = true;
   #ended = 0;
+  #offset = Number.NEGATIVE_INFINITY;
   #lookForExpired = Number.NEGATIVE_INFINITY;
 
   constructor(options: WorkerOptions) {
@@ -147,6 +152,7 @@ export class JobWorker {
       return limit > 0 ? [{ type, limit, leaseMilliseconds: leaseSeconds * 1000 }] : [];
     });
     if (wanted.length === 0) return undefined;
+    await this.#followClock();
     const now = clock.monotonic();
     const expired = now - this.#lookForExpired >= EXPIRED_EVERY;
     if (expired) this.#lookForExpired = now;
@@ -155,6 +161,15 @@ export class JobWorker {
     this.#first = false;
     for (const claimed of jobs) this.#begin(claimed, now);
     return dueIn;
+  }
+
+  /** Times in the queue are wall time: where that was set back, they are too. PostgreSQL has a clock of its own. */
+  async #followClock(): Promise<void> {
+    const { database, clock } = this.#options;
+    const offset = clock.now() - clock.monotonic();
+    const back = Math.round(this.#offset - offset);
+    if (database.dialect === 'sqlite' && back > JUMP) await database.run(jobShift, { by: back }, { lane: 'job' });
+    this.#offset = offset;
   }
 
   #begin(claimed: Claimed, now: number): void {
@@ -233,13 +248,19 @@ export class JobWorker {
 
   #howItEnded(
     { lost, job, claimed }: Attempt,
-    failure: { readonly final: boolean } | undefined,
+    failure: { readonly error: Error; readonly final: boolean } | undefined,
   ): Finish['how'] | 'lost' {
     if (lost) return 'lost';
     if (failure === undefined) return 'done';
     if (failure.final) return 'given-up';
     if (this.#stopped) return 'handed-back';
-    return claimed.attempt >= job.maxAttempts ? 'given-up' : 'again';
+    if (claimed.attempt < job.maxAttempts || this.#isOutage(job, failure.error)) return 'again';
+    return 'given-up';
+  }
+
+  /** Whether the disk, the database or the like was away: what a job has to do is still to be done when it is back. */
+  #isOutage(job: Job<unknown>, error: Error): boolean {
+    return job.everyMilliseconds === undefined && error instanceof FaultError && error.status === 503;
   }
 
   /** Tries a few times: a job whose end cannot be written runs again when its lease is over. */
@@ -253,6 +274,8 @@ export class JobWorker {
       delayMilliseconds: backoff(claimed.attempt, retry.first, retry.most),
       outcome: (failure?.error.message ?? '').slice(0, MAX_OUTCOME),
       ...(job.everyMilliseconds === undefined ? {} : { everyMilliseconds: job.everyMilliseconds }),
+      // The last one is tried as long as the outage lasts.
+      ...(how === 'again' && claimed.attempt >= job.maxAttempts ? { uncounted: true } : {}),
     };
     for (let tries = 1; ; tries++) {
       try {

@@ -11,6 +11,8 @@ export interface Finish extends Held {
   readonly delayMilliseconds: number;
   readonly outcome: string;
   readonly everyMilliseconds?: number;
+  /** With `again`: the attempt does not count, because an outage was to blame. */
+  readonly uncounted?: boolean;
 }
 
 interface Row {
@@ -58,7 +60,8 @@ async function end({ sql, now }: CommandContext, finish: Finish, row: Row): Prom
     if (key !== null) await sql.run(FORGET_SAME, type, key, id);
     await sql.run(FORGET_OLD);
   } else await sql.run(DELETE, id);
-  if (how === 'again') await sql.run(WAIT, type, key, payload, now + delayMilliseconds, attempt);
+  if (how === 'again')
+    await sql.run(WAIT, type, key, payload, now + delayMilliseconds, finish.uncounted === true ? attempt - 1 : attempt);
   else if (how === 'handed-back') await sql.run(WAIT, type, key, payload, now, attempt - 1);
   else if (everyMilliseconds !== undefined && key === SCHEDULE_KEY) {
     await sql.run(WAIT, type, key, payload, now + everyMilliseconds, 0);

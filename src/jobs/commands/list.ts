@@ -5,6 +5,7 @@ import { jobEnqueue } from './job-enqueue.ts';
 import { jobFinish } from './job-finish.ts';
 import { jobProgress, jobRenew } from './job-lease.ts';
 import { jobSchedule } from './job-schedule.ts';
+import { jobShift } from './job-shift.ts';
 import { outboxDispatch } from './outbox-dispatch.ts';
 
 /** All of them. */
@@ -15,5 +16,6 @@ export const JOB_COMMANDS: CommandList = [
   jobProgress,
   jobRenew,
   jobSchedule,
+  jobShift,
   outboxDispatch,
 ];
