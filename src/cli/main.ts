@@ -196,6 +196,12 @@ const COMMANDS: readonly Command[] = [
     run: async () => (await import('./config.ts')).printSchema(),
   },
   {
+    words: ['health'],
+    help: 'Says whether the server of this configuration is ready; for health commands of containers.',
+    flags: { ...CONFIG_FLAGS, live: { help: 'Only whether it answers.' } },
+    run: async (given) => (await import('./health.ts')).showHealth(given),
+  },
+  {
     words: ['version'],
     help: 'Prints the version.',
     flags: {},
