@@ -139,7 +139,7 @@ export function localUploads(parts: LocalParts): Methods {
     const claimed = await claim(session, algorithm);
     const { file, fence } = claimed;
     const from = claimed.at;
-    const hasher = hasherAt(from.size, file, hashers.peek(session.opened.text), parts.storage.epoch);
+    const hasher = takeHasher(session, from.size, file);
     const options = { signal: session.call.signal, ...(hasher === undefined ? {} : { hash: hasher }) };
     let at: Appended;
     let broken: UploadBroken | undefined;
@@ -160,10 +160,19 @@ export function localUploads(parts: LocalParts): Methods {
     }
     const next = fileState(parts, file, at, intact);
     const left = await advance(session, fence, at.size, next, closing && broken === undefined && !parts.soleWriter);
-    if (intact === undefined) hashers.delete(session.opened.text);
-    else hashers.set(session.opened.text, intact);
+    if (intact !== undefined) hashers.set(session.opened.text, intact);
     if (broken !== undefined) throw broken.broke === 'storage' ? broken : brokenBody(broken.cause);
     return { at, file: next, hasher: intact, fence: left };
+  }
+
+  /**
+   * The hash over what is stored, if it is known. It is forgotten until the row says what was written with it: where
+   * another server's bytes won instead, a hash over as many bytes that are not there would be believed.
+   */
+  function takeHasher({ opened }: Session, size: number, file: FileState): Hasher | undefined {
+    const kept = hashers.peek(opened.text);
+    hashers.delete(opened.text);
+    return hasherAt(size, file, kept, parts.storage.epoch);
   }
 
   /** What the row says after a chunk was dropped: the bytes that stood before it. */
@@ -188,7 +197,8 @@ export function localUploads(parts: LocalParts): Methods {
       guards,
     });
     failpoint('upload.begin.after');
-    if (session.state?.kind === 'file' && (parts.soleWriter || !claimed.takenOver)) {
+    const asItStands = parts.soleWriter || !claimed.takenOver || parts.storage.appendsApart === true;
+    if (session.state?.kind === 'file' && asItStands) {
       return {
         fence: claimed.fence,
         file: session.state,
@@ -261,17 +271,11 @@ export function localUploads(parts: LocalParts): Methods {
     }
     if (hasLast)
       return finish(target, await appendFile(session, last.length, chunksOf(last.body), session.state.algorithm, true));
-    if (!parts.soleWriter) {
-      const claimed = await claim(session, session.state.algorithm);
-      return finish(target, { at: claimed.at, file: claimed.file, hasher: undefined, fence: claimed.fence });
-    }
-    const hasher = hasherAt(size, session.state, hashers.peek(opened.text), parts.storage.epoch);
-    return finish(target, {
-      at: { size, state: session.state.storage },
-      file: session.state,
-      hasher,
-      fence: row?.fence ?? 0,
-    });
+    const { at, file, fence } = parts.soleWriter
+      ? { at: { size, state: session.state.storage }, file: session.state, fence: row?.fence ?? 0 }
+      : await claim(session, session.state.algorithm);
+    const hasher = hasherAt(at.size, file, hashers.peek(opened.text), parts.storage.epoch);
+    return finish(target, { at, file, hasher, fence });
   }
 
   /** A closing body broke off: the upload goes on behind what arrived. */

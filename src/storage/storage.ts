@@ -59,6 +59,11 @@ export interface BlobStorage {
    * body yields is only valid until the next one is asked for. With `hash` each byte passes the hash in the same pass.
    */
   append(id: UploadId, at: Appended, body: AsyncIterable<Uint8Array>, options: AppendOptions): Promise<Appended>;
+  /**
+   * Appends of two writers to one upload never disturb one another: what each stores only the state names that it gives.
+   * So an upload can be taken over as it stands; elsewhere its bytes are first copied to a new one.
+   */
+  readonly appendsApart?: boolean;
   /** Durable under `key` (fs: sync, link, sync of the folder; objects: copy); bytes already there are fine. The upload stays until `discard`. */
   commit(id: UploadId, at: Appended, key: BlobKey): Promise<StoredBlob>;
   /** What was uploaded so far, from the start to `at.size`: for a hash that has to be made again. */

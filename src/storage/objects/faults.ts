@@ -28,8 +28,8 @@ export function requestLimit(bytes: number): number {
 }
 
 /**
- * Runs `work` with a signal that is aborted after `milliseconds` (or with the outer one); then it is `unavailable`,
- * even where `work` does not listen. When `work` has settled the signal is never aborted any more.
+ * Runs `work` with a signal that is aborted after `milliseconds` (or with the outer one, whose reason, if it is a text,
+ * says why); then it is `unavailable`, even where `work` does not listen. When `work` has settled the signal is never aborted any more.
  */
 export async function timed<T>(
   milliseconds: number,
@@ -54,7 +54,7 @@ export async function timed<T>(
         setImmediate(() => setImmediate(() => end(`it did not answer within ${Math.round(milliseconds / 1000)} s`))),
       );
       if (outer !== undefined) {
-        const ended = (): void => end('the work was broken off');
+        const ended = (): void => end(typeof outer.reason === 'string' ? outer.reason : 'the work was broken off');
         if (outer.aborted) {
           ended();
           return;

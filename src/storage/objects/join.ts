@@ -6,10 +6,12 @@ import { fault, REQUEST_MILLISECONDS, requestLimit, timed } from './faults.ts';
 import { cutAt, newWriter, type Piece, pieceName, sizeOf, uploadPrefix } from './pieces.ts';
 import { missing, readObject } from './read.ts';
 import type { JoinSource, ObjectInfo, ObjectStore } from './store.ts';
+import type { Vigil } from './vigil.ts';
 
 /** What a join needs. */
 export interface JoinParts {
   readonly store: ObjectStore;
+  readonly watched: Vigil;
   /** Runs few at a time, process-wide: each holds a merged piece in memory. */
   readonly merging: <T>(work: () => Promise<T>) => Promise<T>;
 }
@@ -37,7 +39,7 @@ export async function joinPieces(
       await timed(REQUEST_MILLISECONDS, 'store a blob', (signal) => store.put(name, new Uint8Array(0), signal));
     } else {
       const sources = await withinLimit(parts, id, await largeEnough(parts, id, pieces, size));
-      await joinSources(store, id, sources, name);
+      await joinSources(parts, id, sources, name);
     }
   } catch (cause) {
     // The answer may be lost, or another commit of the same bytes may have come first.
@@ -59,13 +61,13 @@ function sized(info: ObjectInfo, size: number): ObjectInfo {
 }
 
 async function joinSources(
-  store: ObjectStore,
+  { store, watched }: JoinParts,
   id: UploadId,
   sources: readonly JoinSource[],
   to: string,
 ): Promise<void> {
   const limit = 60_000 + requestLimit(sizeOf(sources)) / 4;
-  await timed(limit, 'join the pieces of an upload', (signal) =>
+  await watched(limit, 'join the pieces of an upload', (signal) =>
     store.join(to, sources, `${uploadPrefix(id)}scratch-${newWriter()}-`, signal),
   );
 }
@@ -91,12 +93,12 @@ async function largeEnough(
   for (const group of groups) {
     const [only] = group;
     if (group.length === 1 && !only!.cut) sources.push(only!);
-    else sources.push(await parts.merging(() => merge(parts.store, id, group)));
+    else sources.push(await parts.merging(() => merge(parts, id, group)));
   }
   return sources;
 }
 
-async function merge(store: ObjectStore, id: UploadId, group: readonly JoinSource[]): Promise<JoinSource> {
+async function merge({ store, watched }: JoinParts, id: UploadId, group: readonly JoinSource[]): Promise<JoinSource> {
   const bytes = Buffer.allocUnsafeSlow(sizeOf(group));
   const starts: number[] = [];
   for (let at = 0, i = 0; i < group.length; i++) {
@@ -115,7 +117,7 @@ async function merge(store: ObjectStore, id: UploadId, group: readonly JoinSourc
   };
   await Promise.all(Array.from({ length: Math.min(8, group.length) }, worker));
   const name = `${uploadPrefix(id)}merged-${newWriter()}`;
-  await timed(requestLimit(bytes.length), 'store a piece of an upload', (signal) => store.put(name, bytes, signal));
+  await watched(requestLimit(bytes.length), 'store a piece of an upload', (signal) => store.put(name, bytes, signal));
   return { name, size: bytes.length };
 }
 
@@ -149,7 +151,7 @@ async function withinLimit(
       continue;
     }
     const name = `${uploadPrefix(id)}segment-${newWriter()}`;
-    await joinSources(parts.store, id, group, name);
+    await joinSources(parts, id, group, name);
     joined.push({ name, size: sizeOf(group) });
   }
   return joined;

@@ -42,6 +42,7 @@ import { EMPTY, uploadPrefix } from './pieces.ts';
 import { readObject, readWhole } from './read.ts';
 import { type Room, room } from './room.ts';
 import { DELETE_BATCH, type ListedObject, type ObjectStore } from './store.ts';
+import { vigil } from './vigil.ts';
 import { pieceSize, type WriterParts } from './writer.ts';
 
 /** How object storage is opened. */
@@ -58,6 +59,8 @@ export interface ObjectOptions {
 /** One budget for all storages of the process. */
 const shared = room(ROOM_BYTES);
 const merging = limiter(2);
+/** What readiness and the vigil ask for. */
+const PING = 'ping';
 const LIST_MILLISECONDS = 15_000;
 const SWEEP_MILLISECONDS = 120_000;
 const DELETES_AT_ONCE = 4;
@@ -68,8 +71,13 @@ export async function openObjectStorage(options: ObjectOptions): Promise<BlobSto
   const { store, log = silentLog, metrics = noMetrics, clock = systemClock } = options;
   const faults = metrics.counter('longshore_storage_faults_total', 'Storage calls that failed, by code.');
   const stored = metrics.counter('longshore_storage_written_bytes_total', 'Bytes received into uploads and blobs.');
-  const writing: WriterParts = { store, room: options.room ?? shared, pieceSize: options.pieceSize ?? pieceSize };
-  const joining: JoinParts = { store, merging };
+  const watched = vigil((signal) => store.head(PING, signal));
+  const writing: WriterParts = {
+    ...{ store, watched },
+    room: options.room ?? shared,
+    pieceSize: options.pieceSize ?? pieceSize,
+  };
+  const joining: JoinParts = { store, watched, merging };
   const running = new Set<Promise<unknown>>();
   let closed = false;
   let written = false;
@@ -203,20 +211,19 @@ export async function openObjectStorage(options: ObjectOptions): Promise<BlobSto
   }
 
   async function put(name: string, bytes: Uint8Array): Promise<void> {
-    await timed(requestLimit(bytes.length), 'store an object', (signal) => store.put(name, bytes, signal));
+    await watched(requestLimit(bytes.length), 'store an object', (signal) => store.put(name, bytes, signal));
   }
 
   const head = (name: string) => timed(REQUEST_MILLISECONDS, 'look up an object', (signal) => store.head(name, signal));
 
   /** The first one, and the next after a failure, writes; the others look: a request a second should cost next to nothing. */
   async function ping(): Promise<void> {
-    const name = 'ping';
     if (written) {
       written = false;
-      await head(name);
+      await head(PING);
     } else {
       await timed(REQUEST_MILLISECONDS, 'write to its bucket', (signal) =>
-        store.put(name, Buffer.from('longshore'), signal),
+        store.put(PING, Buffer.from('longshore'), signal),
       );
     }
     written = true;
@@ -228,6 +235,7 @@ export async function openObjectStorage(options: ObjectOptions): Promise<BlobSto
   return {
     name: store.name,
     epoch: 'objects',
+    appendsApart: true,
     stat: (key) =>
       call('look up a blob', async () => {
         const info = await head(blobName(key));

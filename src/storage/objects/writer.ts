@@ -1,10 +1,11 @@
 /** Collecting an upload's bytes into pieces: up to three are stored while the next one fills and is hashed. */
 import type { UploadId } from '../../oci/names.ts';
 import type { AppendOptions } from '../storage.ts';
-import { requestLimit, timed } from './faults.ts';
+import { requestLimit } from './faults.ts';
 import { newWriter, type Piece, pieceName } from './pieces.ts';
 import type { Room } from './room.ts';
 import type { ObjectStore } from './store.ts';
+import type { Vigil } from './vigil.ts';
 
 /** Pieces on their way at once, of one upload. */
 const AT_ONCE = 3;
@@ -24,6 +25,7 @@ export function pieceSize(number: number, uploads: number): number {
 /** What the writers of one storage share. */
 export interface WriterParts {
   readonly store: ObjectStore;
+  readonly watched: Vigil;
   readonly room: Room;
   /** Tests: the size of piece `number`. */
   readonly pieceSize: (number: number, uploads: number) => number;
@@ -47,7 +49,7 @@ export interface PieceWriter {
 
 /** A writer whose first piece is the upload's `count`-th. `press` is called where `pressed` becomes true while it may be waiting for the body. */
 export function pieceWriter(
-  { store, room, pieceSize: sizeFor }: WriterParts,
+  { store, watched, room, pieceSize: sizeFor }: WriterParts,
   id: UploadId,
   count: number,
   hash: AppendOptions['hash'],
@@ -103,7 +105,7 @@ export function pieceWriter(
 
   async function store1(piece: Piece, bytes: Uint8Array, whole: Uint8Array, sent: number, entry: { stored: boolean }) {
     try {
-      await timed(requestLimit(bytes.length), 'store a piece of an upload', (signal) =>
+      await watched(requestLimit(bytes.length), 'store a piece of an upload', (signal) =>
         store.put(pieceName(id, piece), bytes, signal),
       );
       entry.stored = true;
