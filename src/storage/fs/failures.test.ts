@@ -175,6 +175,33 @@ describe('files: order and failures', () => {
     await storage.close();
   });
 
+  test('what a commit linked before it failed is never written to again', async () => {
+    const place = path.join(root, 'linked');
+    let fails: 'no' | 'after the link' | 'yes' = 'no';
+    const operations = operationsWith(async (name, _values, run) => {
+      if (name === 'sync' && fails === 'yes') throw systemError('EIO');
+      const result = await run();
+      if (name === 'link' && fails === 'after the link') fails = 'yes';
+      return result;
+    });
+    const storage = await openFsStorage({ root: place, durability: 'full', operations });
+    const bytes = sample(5000, 11);
+    const key = keyOf(bytes);
+    const id = newUpload();
+    const at = await storage.append(id, await storage.begin(id, {}), pieces(bytes, 1000), calm());
+    fails = 'after the link';
+    await rejectsWith('unavailable', () => storage.commit(id, at, key));
+    fails = 'no';
+    assert.equal((await storage.stat(key))?.size, bytes.length);
+    await rejectsWith('corrupt', () => storage.append(id, at, pieces(bytes, 1000), calm()));
+    await rejectsWith('corrupt', () => storage.append(id, { ...at, size: 10 }, pieces(bytes, 1000), calm()));
+    await rejectsWith('corrupt', () => storage.commit(id, { ...at, size: 10 }, keyOf(bytes.subarray(0, 10))));
+    assert.ok(bytes.equals(await buffer(await storage.read(key))));
+    assert.equal((await storage.commit(id, at, key)).size, bytes.length);
+    await storage.discard(id, at.state);
+    await storage.close();
+  });
+
   test('an upload whose sync failed is broken for good, also for another process', async () => {
     const place = path.join(root, 'broken-sync');
     let left = 0;

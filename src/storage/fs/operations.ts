@@ -13,6 +13,8 @@ export interface FileState {
   /** Which file it is, together: the number of the file system and of the file in it. */
   readonly device: number;
   readonly inode: number;
+  /** Under how many names it stands. */
+  readonly links: number;
 }
 
 /** Bytes of a file system: what this user may still fill, and all. */
@@ -64,6 +66,7 @@ function stateFrom(stats: fs.Stats): FileState {
     isFile: stats.isFile(),
     device: stats.dev,
     inode: stats.ino,
+    links: stats.nlink,
   };
 }
 

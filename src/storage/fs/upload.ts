@@ -80,14 +80,21 @@ export function uploads(place: Place): Uploads {
     checkIntact(id);
     active++;
     try {
-      return await withUpload(place, id, checkSize(at.size), async (fd) => {
-        const writer = fileWriter(place, pool, fd, at.size, () => active, options.hash);
-        const failure = await receive(body, options.signal, writer);
-        const appended = { size: writer.written(), state: at.state };
-        if (failure !== undefined) throw new UploadBroken(failure.broke, appended, writer.hashIntact(), failure.cause);
-        if (options.durable === true) await sync(id, fd);
-        return appended;
-      });
+      return await withUpload(
+        place,
+        id,
+        checkSize(at.size),
+        async (fd) => {
+          const writer = fileWriter(place, pool, fd, at.size, () => active, options.hash);
+          const failure = await receive(body, options.signal, writer);
+          const appended = { size: writer.written(), state: at.state };
+          if (failure !== undefined)
+            throw new UploadBroken(failure.broke, appended, writer.hashIntact(), failure.cause);
+          if (options.durable === true) await sync(id, fd);
+          return appended;
+        },
+        true,
+      );
     } finally {
       active--;
       if (active === 0) pool.trim();
@@ -132,12 +139,17 @@ export async function withUpload<T>(
   id: UploadId,
   size: number,
   work: (fd: number, modifiedAt: number) => Promise<T>,
+  changes = false,
 ): Promise<T> {
   try {
     return await place.withFile(place.uploadPath(id), FLAGS.write, async (fd) => {
       const state = await place.operations.state(fd);
       if (state.size < size) {
         throw new UploadLost(`An upload's file has ${state.size} of ${size} bytes. Push it again.`);
+      }
+      // A commit that failed after its link may have made these bytes a blob's: they never change again.
+      if (state.links > 1 && (changes || state.size > size)) {
+        throw new UploadLost('This upload was closed already. Close it again as it is, or push the blob anew.');
       }
       if (state.size > size) await place.operations.truncate(fd, size);
       return work(fd, state.modifiedAt);
