@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { systemClock } from '../kit/clock.ts';
 import { type Log, silentLog } from '../kit/log.ts';
+import { FaultError } from '../oci/error.ts';
 import { type Claimed, jobClaim } from './commands/job-claim.ts';
 import { jobFinish } from './commands/job-finish.ts';
 import { jobRenew } from './commands/job-lease.ts';
+import { jobShift } from './commands/job-shift.ts';
 import { testChange, testLeases } from './commands.testing.ts';
 import type { JobContext } from './job.ts';
 import { parseProgress } from './progress.ts';
@@ -56,6 +58,37 @@ export function workerContract(on: OnDatabase): void {
       assert.deepEqual(await leases(database), []);
       await queue.enqueue({ type: 'a', payload: 'fourth', key: 'y' });
       await until(() => attempts.length === 9);
+    }),
+  );
+
+  test(
+    'an outage is no reason to give a job up',
+    on(async (database, start) => {
+      const attempts: number[] = [];
+      const work = job('a', async ({ attempt }) => {
+        attempts.push(attempt);
+        if (attempts.length < 7) throw new FaultError('unavailable', 'The disk is away.');
+      });
+      const { queue } = start(one(work));
+      await queue.enqueue({ type: 'a', payload: 1, key: 'x' });
+      await until(async () => attempts.length === 7 && (await rowsOf(database)).length === 0);
+      assert.deepEqual(attempts, [1, 2, 3, 3, 3, 3, 3]);
+    }),
+  );
+
+  test(
+    'times that are to come are set back with the clock',
+    on(async (database, start) => {
+      const { queue } = start([]);
+      const later = systemClock.now() + 3_600_000;
+      await queue.enqueue({ type: 'a', payload: 1, runAt: later });
+      await queue.enqueue({ type: 'b', payload: 1, runAt: 1 });
+      await database.run(jobShift, { by: 3_000_000 });
+      const rows = await database.query.all<{ run_at: number }>('select run_at from job order by type');
+      assert.deepEqual(
+        rows.map((row) => Number(row.run_at)),
+        [later - 3_000_000, 1],
+      );
     }),
   );
 

@@ -19,7 +19,7 @@ const CONFIG = {
   log: { access: false, level: 'warn' },
 };
 /** Longer than the grace and what follows it, in ticks of a second. */
-const PAUSE = 6_500;
+const PAUSE = 6_000;
 
 function childrenOf(pid: number): number[] {
   return readdirSync('/proc')

@@ -68,7 +68,7 @@ process.on('exit', () => {
 });
 
 /** Attaches to threads. Resolves when all are traced. */
-export async function attach(strace: string, ids: readonly number[], fault?: Fault): Promise<Tracer> {
+export async function attach(strace: string, ids: readonly number[], ...faults: readonly Fault[]): Promise<Tracer> {
   const file = join(temporaryFolder('strace'), 'trace');
   const names = (kinds: readonly CallKind[]): string =>
     kinds.flatMap((kind) => CALLS[kind].map((name) => `?${name}`)).join(',');
@@ -83,7 +83,7 @@ export async function attach(strace: string, ids: readonly number[], fault?: Fau
     '-e',
     `trace=${names(Object.keys(CALLS) as CallKind[])}`,
   ];
-  if (fault !== undefined) args.push('-e', `inject=${names(fault.calls)}:error=${fault.error}:when=${fault.when}`);
+  for (const fault of faults) args.push('-e', `inject=${names(fault.calls)}:error=${fault.error}:when=${fault.when}`);
   for (const id of ids) args.push('-p', String(id));
   const child = spawn(strace, args, { stdio: ['ignore', 'ignore', 'pipe'] });
   running.add(child);
