@@ -2,6 +2,8 @@
  * A fleet on one machine: PostgreSQL, a server that speaks S3, several instances of the real program that share both,
  * and a load balancer in front. PostgreSQL and the S3 server are started once for a test file and end with it.
  */
+import { readdirSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { postgresBinaries, startPostgres, type TestServer } from '../../../src/database/postgres/server.testing.ts';
@@ -140,6 +142,14 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
       await Promise.all(servers.map((server) => server.stop()));
     },
   };
+}
+
+/** The names of all objects in the bucket, as they lie in the S3 server's folder. */
+export async function objectsOf({ bucket }: Shared): Promise<string[]> {
+  const folder = join((await s3()).root, bucket.bucket);
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)));
 }
 
 /** Asks until the answer is right; throws with the last one after `limit` milliseconds. */
