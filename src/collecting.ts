@@ -69,6 +69,3 @@ export interface GcResults {
   readonly 'gc.run': Collected;
   readonly 'gc.explain': Explanation;
 }
-
-/** Runs a command by its name. */
-export type GcAsk = <Name extends keyof GcResults>(name: Name, args: unknown) => Promise<GcResults[Name]>;

@@ -1,12 +1,12 @@
 /** Rebuilding a database from storage, and bringing storage up to it: for the command line and the admin socket. */
-import { resolve } from 'node:path';
+import { type Ask, askOf, askOrOpen } from './asking.ts';
 import type { Configuration } from './configuration.ts';
 import type { Database } from './database/database.ts';
 import type { Log, Metrics } from './kit/log.ts';
 import type { Drain, Drained, DrainPlace, Lag } from './maintenance/drain.ts';
 import type { ReindexOptions } from './maintenance/reindex.ts';
 import type { ReindexReport } from './maintenance/reindex-report.ts';
-import { type AdminCommands, AdminError, askAdmin } from './server/admin.ts';
+import type { AdminCommands } from './server/admin.ts';
 import type { BlobStorage } from './storage/storage.ts';
 
 /** Rebuilds the database of this configuration, which must be empty, from its storage. FaultError. */
@@ -30,9 +30,6 @@ export interface DrainResults {
   readonly 'drain.lag': Lag;
   readonly 'drain.step': Drained;
 }
-
-/** Runs a command of a drain by its name. */
-export type DrainAsk = <Name extends keyof DrainResults>(name: Name, args: unknown) => Promise<DrainResults[Name]>;
 
 /** What is served on the admin socket, and done on a folder that no server has. */
 export function drainCommands(parts: { database: Database; storage: BlobStorage; log: Log; metrics: Metrics }) {
@@ -58,19 +55,10 @@ function placeFrom(args: unknown): DrainPlace {
   return typeof after === 'string' && after.length <= 255 ? { stage, after } : { stage };
 }
 
-/** Works through the admin socket where a server runs, else takes the data folder and gives it back. AdminError, FaultError. */
-export async function withDrain<T>(config: Configuration, work: (ask: DrainAsk) => Promise<T>): Promise<T> {
-  const folder = resolve(config.data);
-  if ((await askAdmin(folder, 'drain.lag', undefined)) !== undefined) {
-    return work(async (name, args) => {
-      const asked = await askAdmin(folder, name, args);
-      if (asked === undefined) throw new AdminError('The server has stopped meanwhile.');
-      return asked.result as DrainResults[typeof name];
-    });
-  }
-  const { onFolder } = await import('./opening.ts');
-  return onFolder(config, (parts) => {
-    const commands = drainCommands(parts);
-    return work((name, args) => commands[name](args) as Promise<DrainResults[typeof name]>);
+/** See `askOrOpen`. */
+export function withDrain<T>(config: Configuration, work: (ask: Ask<DrainResults>) => Promise<T>): Promise<T> {
+  return askOrOpen<DrainResults, T>(config, 'drain.lag', work, async (here) => {
+    const { onFolder } = await import('./opening.ts');
+    return onFolder(config, (parts) => here(askOf(drainCommands(parts))));
   });
 }

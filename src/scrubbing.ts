@@ -133,6 +133,3 @@ export interface ScrubResults {
   readonly 'scrub.run': ScrubRun;
   readonly 'scrub.damaged': DamagedPage;
 }
-
-/** Runs a command by its name. */
-export type ScrubAsk = <Name extends keyof ScrubResults>(name: Name, args: unknown) => Promise<ScrubResults[Name]>;

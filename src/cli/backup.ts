@@ -5,26 +5,8 @@ import { testFailpoint } from '../config/load.ts';
 import { systemClock } from '../kit/clock.ts';
 import { armFailpoints, killAt } from '../kit/failpoint.ts';
 import { type Given, UsageError } from './command-line.ts';
+import { json, say, size } from './output.ts';
 import { configurationOf } from './settings.ts';
-
-/** Bytes as people read them. */
-export function sizeOf(bytes: number): string {
-  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let [value, unit] = [bytes, 0];
-  while (value >= 1024 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
-}
-
-/** A line. */
-export function say(line: string): void {
-  process.stdout.write(`${line}\n`);
-}
-
-/** Prints the value where JSON was asked for. */
-export function json(given: Given, value: unknown): boolean {
-  if (given.flags.json === true) say(JSON.stringify(value, undefined, 2));
-  return given.flags.json === true;
-}
 
 /** A flag that must be there. UsageError. */
 export function needed(given: Given, name: string, what: string): string {
@@ -67,12 +49,12 @@ export async function makeBackup(given: Given): Promise<number> {
   const tell = teller((at: MadeProgress) => {
     if (at.phase === 'snapshot') return 'taking a snapshot';
     if (at.phase === 'rows') return `${at.rows} rows`;
-    return `${at.blobs} of ${at.allBlobs} blobs, ${at.copied} of them copied (${sizeOf(at.copiedBytes)})`;
+    return `${at.blobs} of ${at.allBlobs} blobs, ${at.copied} of them copied (${size(at.copiedBytes)})`;
   });
   const done = await makeBackupOf(config, to, { signal: interruptible(), onProgress: tell });
   if (!json(given, done)) {
     say(
-      `Backup ${done.id}: ${done.rows} rows, ${done.blobs} blobs (${sizeOf(done.bytes)}), of which ${done.copied} were new (${sizeOf(done.copiedBytes)}).`,
+      `Backup ${done.id}: ${done.rows} rows, ${done.blobs} blobs (${size(done.bytes)}), of which ${done.copied} were new (${size(done.copiedBytes)}).`,
     );
     for (const digest of done.missing) say(`missing or damaged: ${digest}`);
   }
@@ -96,7 +78,7 @@ export async function listBackups(given: Given): Promise<number> {
   if (!json(given, { backups: shown, damaged })) {
     for (const one of shown)
       say(
-        `${one.id}  ${one.at}  ${one.rows} rows, ${one.blobs} blobs, ${sizeOf(one.bytes)}${one.complete ? '' : `, INCOMPLETE: ${one.missing} blobs are missing`}`,
+        `${one.id}  ${one.at}  ${one.rows} rows, ${one.blobs} blobs, ${size(one.bytes)}${one.complete ? '' : `, INCOMPLETE: ${one.missing} blobs are missing`}`,
       );
     for (const record of damaged) say(`damaged: ${record}`);
     if (shown.length === 0) say('There is no backup there yet.');
@@ -110,7 +92,7 @@ export async function verifyBackups(given: Given): Promise<number> {
   const { config } = await configurationOf(given);
   const backing = await import('../backing-up.ts');
   const tell = teller(
-    ({ blobs, bytes }: { phase: string; blobs: number; bytes: number }) => `${blobs} blobs, ${sizeOf(bytes)}`,
+    ({ blobs, bytes }: { phase: string; blobs: number; bytes: number }) => `${blobs} blobs, ${size(bytes)}`,
   );
   const found = await backing.verifyPlace(backing.openingOf(config), to, given.positionals[0], {
     signal: interruptible(),
@@ -120,7 +102,7 @@ export async function verifyBackups(given: Given): Promise<number> {
     for (const what of found.damaged) say(`missing or damaged: ${what}`);
     for (const id of found.incomplete) say(`incomplete since it was made: ${id}`);
     say(
-      `${found.points} backups, ${found.records} records, ${found.blobs} blobs (${sizeOf(found.bytes)}): ${found.damagedCount === 0 ? 'all as they were written' : `${found.damagedCount} are missing or damaged; the next backup copies such blobs again`}.`,
+      `${found.points} backups, ${found.records} records, ${found.blobs} blobs (${size(found.bytes)}): ${found.damagedCount === 0 ? 'all as they were written' : `${found.damagedCount} are missing or damaged; the next backup copies such blobs again`}.`,
     );
   }
   return found.damagedCount === 0 ? 0 : 1;
@@ -136,7 +118,7 @@ export async function pruneBackups(given: Given): Promise<number> {
   const done = await backing.prunePlace(backing.openingOf(config), to, keep, interruptible());
   if (!json(given, done))
     say(
-      `${done.removed.length} backups were removed and ${done.kept.length} kept; ${done.blobs} blobs went (${sizeOf(done.bytes)}).`,
+      `${done.removed.length} backups were removed and ${done.kept.length} kept; ${done.blobs} blobs went (${size(done.bytes)}).`,
     );
   return 0;
 }

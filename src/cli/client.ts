@@ -149,18 +149,6 @@ export function plain(text: string): string {
   return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, '?');
 }
 
-/** A line on standard output; 0, the exit code of what went well. */
-export function say(line: string): number {
-  process.stdout.write(`${line}\n`);
-  return 0;
-}
-
-/** Prints the value where `--json` asks for it; whether it did. */
-export function saidAsJson(given: Given, value: unknown): boolean {
-  if (given.flags.json === true) say(JSON.stringify(value, undefined, 2));
-  return given.flags.json === true;
-}
-
 /** The path of a repository. */
 export function repositoryPath(name: string): string {
   return `/repositories/${encodeURIComponent(name)}`;

@@ -1,25 +1,8 @@
 /** `longshore gc …`: through the admin socket where a server has the data folder, else on the folder itself. */
 import { withGc } from '../gc-on-data.ts';
 import type { Given } from './command-line.ts';
+import { json, say, size } from './output.ts';
 import { configurationOf } from './settings.ts';
-
-function say(line: string): number {
-  process.stdout.write(`${line}\n`);
-  return 0;
-}
-
-function json(given: Given, value: unknown): boolean {
-  if (given.flags.json === true) say(JSON.stringify(value, undefined, 2));
-  return given.flags.json === true;
-}
-
-/** Bytes as people read them. */
-function size(bytes: number): string {
-  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let [value, unit] = [bytes, 0];
-  while (value >= 1024 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
-}
 
 /** `gc status` */
 export async function gcStatus(given: Given): Promise<number> {

@@ -1,6 +1,7 @@
 /** `longshore tag …`, `deleted`, `undelete`, `purge`: what happened to tags, and taking it back, over the REST API. */
-import { clientFor, repositoryPath, saidAsJson, say, table } from './client.ts';
+import { clientFor, repositoryPath, table } from './client.ts';
 import { type Given, UsageError } from './command-line.ts';
+import { json, say } from './output.ts';
 
 interface Actor {
   readonly id: string;
@@ -45,7 +46,7 @@ function tagPath(given: Given): string {
 export async function showTagHistory(given: Given): Promise<number> {
   const client = await clientFor(given);
   const entries = await client.all<Entry>(`${tagPath(given)}/history`);
-  if (saidAsJson(given, entries)) return 0;
+  if (json(given, entries)) return 0;
   return say(
     table([
       ['SEQUENCE', 'WHEN', 'WHAT', 'FROM', 'TO', 'WHO', 'ADDRESS', 'PROGRAM'],
@@ -71,7 +72,7 @@ export async function rollBack(given: Given): Promise<number> {
   const target = /^\d{1,15}$/.test(to) ? Number(to) : to;
   const body = { to: target, ...expected(expect) };
   const done = await client.ask<{ tag: string; digest: string }>('POST', `${tagPath(given)}/rollback`, body);
-  return saidAsJson(given, done) ? 0 : say(`${done.tag} is at ${done.digest}.`);
+  return json(given, done) ? 0 : say(`${done.tag} is at ${done.digest}.`);
 }
 
 /** `--expect DIGEST`, or `--expect none` for a tag that must not exist. */
@@ -85,14 +86,14 @@ export async function undeleteTag(given: Given): Promise<number> {
   const client = await clientFor(given);
   const body = expected(given.flags.expect);
   const done = await client.ask<{ tag: string; digest: string }>('POST', `${tagPath(given)}/undelete`, body);
-  return saidAsJson(given, done) ? 0 : say(`${done.tag} is back, at ${done.digest}.`);
+  return json(given, done) ? 0 : say(`${done.tag} is back, at ${done.digest}.`);
 }
 
 /** `deleted REPOSITORY` */
 export async function listDeleted(given: Given): Promise<number> {
   const client = await clientFor(given);
   const entries = await client.all<Deleted>(`${repositoryPath(given.positionals[0]!)}/deleted`);
-  if (saidAsJson(given, entries)) return 0;
+  if (json(given, entries)) return 0;
   if (entries.length === 0) return say('Nothing that was deleted can be brought back.');
   return say(
     table([
@@ -122,7 +123,7 @@ export async function undelete(given: Given): Promise<number> {
   const client = await clientFor(given);
   const path = `${repositoryPath(repository)}/manifests/${encodeURIComponent(reference)}/undelete`;
   const done = await client.ask<{ digest: string }>('POST', path);
-  return saidAsJson(given, done) ? 0 : say(`${done.digest} is back, without tags.`);
+  return json(given, done) ? 0 : say(`${done.digest} is back, without tags.`);
 }
 
 /** `purge REPOSITORY REFERENCE` */
@@ -131,5 +132,5 @@ export async function purge(given: Given): Promise<number> {
   const client = await clientFor(given);
   const kind = reference.includes(':') ? 'manifests' : 'tags';
   await client.ask('DELETE', `${repositoryPath(repository)}/deleted/${kind}/${encodeURIComponent(reference)}`);
-  return saidAsJson(given, { purged: reference }) ? 0 : say(`${reference} cannot be brought back any more.`);
+  return json(given, { purged: reference }) ? 0 : say(`${reference} cannot be brought back any more.`);
 }

@@ -1,6 +1,7 @@
 /** `longshore hold …` over the REST API. */
-import { clientFor, repositoryPath, saidAsJson, say, table } from './client.ts';
+import { clientFor, repositoryPath, table } from './client.ts';
 import { type Given, UsageError } from './command-line.ts';
+import { json, say } from './output.ts';
 
 interface Hold {
   readonly id: string;
@@ -29,7 +30,7 @@ export async function addHold(given: Given): Promise<number> {
     ...(digest === undefined ? {} : { digest }),
     ...(typeof until === 'string' ? { until: moment(until) } : {}),
   });
-  return saidAsJson(given, hold) ? 0 : say(`${what(hold)} is held: ${hold.id}`);
+  return json(given, hold) ? 0 : say(`${what(hold)} is held: ${hold.id}`);
 }
 
 /** A day is its first moment, UTC. */
@@ -44,7 +45,7 @@ export async function listHolds(given: Given): Promise<number> {
   const holds = await client.all<Hold>(
     typeof repository === 'string' ? `${repositoryPath(repository)}/holds` : '/holds',
   );
-  if (saidAsJson(given, holds)) return 0;
+  if (json(given, holds)) return 0;
   if (holds.length === 0) return say('There are no holds.');
   return say(
     table([
@@ -65,5 +66,5 @@ export async function removeHold(given: Given): Promise<number> {
   const id = given.positionals[0]!;
   const client = await clientFor(given);
   await client.ask('DELETE', `/holds/${encodeURIComponent(id)}`);
-  return saidAsJson(given, { lifted: id }) ? 0 : say('The hold is lifted.');
+  return json(given, { lifted: id }) ? 0 : say('The hold is lifted.');
 }

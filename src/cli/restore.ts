@@ -1,7 +1,8 @@
 /** `longshore restore`: into the configuration's database and storage, while no server runs on them. */
 import type { RestoringProgress } from '../backing-up.ts';
-import { interruptible, json, needed, placeOf, say, sizeOf, teller } from './backup.ts';
+import { interruptible, needed, placeOf, teller } from './backup.ts';
 import { type Given, UsageError } from './command-line.ts';
+import { json, say, size } from './output.ts';
 import { configurationOf } from './settings.ts';
 
 /** `restore` */
@@ -19,7 +20,7 @@ export async function restoreBackup(given: Given): Promise<number> {
     if (at.phase === 'check') return 'checking the backup';
     if (at.phase === 'rows') return `${at.rows} of ${at.allRows} rows`;
     if (at.phase === 'journal') return 'reading what was deleted since';
-    return `${at.blobs} blobs, ${at.copied} of them copied (${sizeOf(at.copiedBytes)})`;
+    return `${at.blobs} blobs, ${at.copied} of them copied (${size(at.copiedBytes)})`;
   });
   const done = await backing.restore(backing.openingOf(config), from, choice, {
     signal: interruptible(),
@@ -31,13 +32,13 @@ export async function restoreBackup(given: Given): Promise<number> {
       `Restored backup ${done.point} of ${new Date(done.at).toISOString()}: ${done.rows} rows, ${blobs.blobs} blobs.`,
     );
     say(
-      `${blobs.inPlace} blobs were in place, ${blobs.copied} were copied from the backup (${sizeOf(blobs.copiedBytes)}), ${blobs.found} were found elsewhere in storage, ${blobs.inline} are in the database.`,
+      `${blobs.inPlace} blobs were in place, ${blobs.copied} were copied from the backup (${size(blobs.copiedBytes)}), ${blobs.found} were found elsewhere in storage, ${blobs.inline} are in the database.`,
     );
     if (done.kept !== undefined) say(`The former database is kept: ${done.kept}. Remove it when all is well.`);
     if (done.deadSince > 0) say(`Deleted from storage since the backup: ${done.deadSince} blobs.`);
     if (blobs.unknown > 0)
       say(
-        `Newer than the backup, or left over: ${blobs.unknown} stored blobs (${sizeOf(blobs.unknownBytes)}); the collector removes them in time.`,
+        `Newer than the backup, or left over: ${blobs.unknown} stored blobs (${size(blobs.unknownBytes)}); the collector removes them in time.`,
       );
     for (const name of done.newerRepositories) say(`Newer than the backup: repository ${name}`);
     for (const { digest, neededBy } of done.lost)

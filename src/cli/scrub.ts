@@ -2,29 +2,12 @@
 import { systemClock } from '../kit/clock.ts';
 import { withScrub } from '../scrub-on-data.ts';
 import { type Given, UsageError } from './command-line.ts';
+import { json, say, size } from './output.ts';
 import { configurationOf } from './settings.ts';
 
 /** How long a run waits where storage does not answer, and how often. Milliseconds. */
 const PAUSE = 2_000;
 const PATIENCE = 5;
-
-function say(line: string): number {
-  process.stdout.write(`${line}\n`);
-  return 0;
-}
-
-function json(given: Given, value: unknown): boolean {
-  if (given.flags.json === true) say(JSON.stringify(value, undefined, 2));
-  return given.flags.json === true;
-}
-
-/** Bytes as people read them. */
-function size(bytes: number): string {
-  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let [value, unit] = [bytes, 0];
-  while (value >= 1024 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
-}
 
 const time = (at: number): string => new Date(at).toISOString();
 

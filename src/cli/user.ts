@@ -4,15 +4,11 @@
  */
 import { type DataCommands, onData } from '../on-data.ts';
 import type { Given } from './command-line.ts';
+import { say } from './output.ts';
 import { readPassword } from './password.ts';
 import { configurationOf } from './settings.ts';
 
 const PAGE = 1_000;
-
-function say(line: string): number {
-  process.stdout.write(`${line}\n`);
-  return 0;
-}
 
 /** `user add NAME` */
 export async function addUser(given: Given): Promise<number> {
