@@ -1,10 +1,10 @@
 /** A PostgreSQL server of one's own for tests: Debian's programs, a folder that is removed afterwards. */
 import { execFile } from 'node:child_process';
 import { chmod, chown, mkdtemp, readdir, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { freePort } from '../../../test/support/server.ts';
 
 const run = promisify(execFile);
 
@@ -43,14 +43,6 @@ export async function postgresIsThere(): Promise<boolean> {
   if (process.env.LONGSHORE_TEST_ALL === '1') throw new PostgresMissing();
   console.log('left out: PostgreSQL tests (npm run test:setup installs it)');
   return false;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
 }
 
 async function idOf(user: string, flag: '-u' | '-g'): Promise<number> {

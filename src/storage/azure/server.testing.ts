@@ -3,11 +3,11 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { BlobServiceClient, StorageSharedKeyCredential } from '@azure/storage-blob';
+import { freePort } from '../../../test/support/server.ts';
 import { leftOut } from '../../../test/support/tools.ts';
 import type { AzureSettings } from '../settings.ts';
 
@@ -33,14 +33,6 @@ export function withAzure(what: string, register: () => void): void {
     test(`${what}: the programs it needs are there`, () => {
       throw new Error(`${what}: needs azurite; \`npm run test:setup\` installs what is missing`);
     });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
-  const { port } = server.address() as { port: number };
-  await new Promise<void>((done) => server.close(() => done()));
-  return port;
 }
 
 /** Starts a server on 127.0.0.1 and waits until it answers. */

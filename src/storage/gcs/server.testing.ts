@@ -2,9 +2,9 @@
 import { spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { freePort } from '../../../test/support/server.ts';
 import { findTool, withTools } from '../../../test/support/tools.ts';
 import type { GcsSettings } from '../settings.ts';
 
@@ -19,14 +19,6 @@ export interface GcsServer {
 /** Registers tests that need the server; where the program is missing, says so (or fails) as every such test does. */
 export function withGcs(what: string, register: () => void): void {
   withTools(['fake-gcs-server'], what, register);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
 }
 
 /** Starts a server on 127.0.0.1 and waits until it answers. */

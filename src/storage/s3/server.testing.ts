@@ -1,9 +1,9 @@
 /** An S3 server of one's own for tests: versitygw over a folder that is removed afterwards. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { freePort } from '../../../test/support/server.ts';
 import { findTool, withTools } from '../../../test/support/tools.ts';
 import type { S3Settings } from '../settings.ts';
 
@@ -44,14 +44,6 @@ export function s3Settings(endpoint: string, bucket: string, more: Partial<S3Set
     checksums: 'whenSupported',
     ...more,
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
 }
 
 /** Starts a server on 127.0.0.1 and waits until it answers. */
