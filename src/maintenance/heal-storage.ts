@@ -21,7 +21,7 @@ export function storageHealingSource(name: string, open: () => Promise<BlobStora
   };
   return {
     name,
-    async fetch(digest, size, _repositories, { signal }) {
+    async open(digest, size, _repositories, { signal }) {
       const storage = await place();
       const keys: BlobKey[] = [];
       for (let n = 0; n < NUMBERS; n++) {

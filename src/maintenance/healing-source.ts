@@ -16,7 +16,7 @@ export interface HealingSource {
    * the signal aborts. Each chunk is valid only until the next one is asked for; whoever reads ends the iteration, so
    * that the place can let go of what it opened. Never fetches the `urls` of foreign layers.
    */
-  fetch(
+  open(
     digest: Digest,
     size: number | undefined,
     repositories: readonly RepositoryName[],
