@@ -1,5 +1,5 @@
 /** What the kernel says of a process: CPU time, memory, open files. Linux's /proc. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 /** Ticks a second in /proc: 100 on every Linux. */
 const TICKS = 100;
@@ -43,6 +43,16 @@ export function memory(pid: number): { readonly rss: number; readonly anonymous:
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   const of = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) / 1024;
   return { rss: of('VmRSS'), anonymous: of('RssAnon') };
+}
+
+/** The most that was resident since the start or the last `forgetPeak`, in MiB. */
+export function peakMemory(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+}
+
+/** From now on `peakMemory` counts anew. */
+export function forgetPeak(pid: number): void {
+  writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }
 
 /** How many files, sockets and pipes the process has open. */

@@ -13,6 +13,8 @@ export interface Pull {
   readonly paths: readonly string[];
   readonly each: number;
   readonly http: '1.1' | '2';
+  /** Redirects are followed. */
+  readonly follow?: boolean;
 }
 
 /** Pulls; a wrong status or length throws. */
@@ -32,11 +34,12 @@ export async function pull(asked: Pull, size: number, tools: Tools): Promise<Dri
       const args = ['-sS', '--noproxy', '*', http === '2' ? '--http2' : '--http1.1'];
       args.push('-w', '%{http_code} %{http_version} %{size_download}\\n');
       if (ca !== undefined) args.push('--cacert', ca);
+      if (asked.follow === true) args.push('-L');
       for (let index = 0; index < each; index++) args.push('-o', '/dev/null', `${url}${path}`);
       const child = execFile(
         tools.curl!,
         args,
-        { timeout: 120_000, killSignal: 'SIGKILL' },
+        { timeout: 300_000, killSignal: 'SIGKILL' },
         (error, output, complaint) => {
           const want = `200 ${http} ${size}`;
           const wrong = output

@@ -3,6 +3,7 @@
  * what was done, and ends. A load of its own process takes nothing from the server's or the measurer's loop.
  */
 import { prepareAborts } from './load/aborts.ts';
+import { prepareBig } from './load/big.ts';
 import { prepareProbe } from './load/probe.ts';
 import { preparePull } from './load/pull.ts';
 import { prepareImages, preparePush } from './load/push.ts';
@@ -16,6 +17,8 @@ function prepare(task: Task): Work {
   switch (task.kind) {
     case 'push':
       return preparePush(task);
+    case 'big':
+      return prepareBig(task);
     case 'images':
       return prepareImages(task);
     case 'probe':

@@ -22,6 +22,8 @@ export interface Start {
   readonly tokens?: boolean;
   /** Longshore: settings besides those of every run. */
   readonly config?: object;
+  /** Distribution: the section `storage` instead of files. */
+  readonly storage?: object;
   /** Longshore: by flags alone, as `npm start` does; its access log, on standard output, goes to a file too. */
   readonly bare?: boolean;
   /** Its data folder; absent: a new one. */
@@ -154,7 +156,7 @@ export async function distributionArguments(context: Context, start: Start & { a
   const config = {
     version: '0.1',
     log: { level: 'error' },
-    storage: { filesystem: { rootdirectory: data }, delete: { enabled: true } },
+    storage: start.storage ?? { filesystem: { rootdirectory: data }, delete: { enabled: true } },
     http: {
       addr: at.host,
       secret: 'bench',

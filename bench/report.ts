@@ -23,9 +23,10 @@ export interface Line {
   readonly met: boolean | undefined;
 }
 
-const ORDER: readonly PeerName[] = ['longshore', 'distribution', 'zot', 'olareg', 'bare', 'machine'];
+const ORDER: readonly PeerName[] = ['longshore', 'distribution', 'longshore2', 'zot', 'olareg', 'bare', 'machine'];
 const TITLE: Readonly<Record<PeerName, string>> = {
   longshore: 'Longshore',
+  longshore2: 'two of Longshore',
   distribution: 'Distribution',
   zot: 'zot',
   olareg: 'olareg',

@@ -3,8 +3,9 @@
  * round, within a time bound; every round is printed, and medians with their goals at the end.
  *
  *   --rounds N    rounds at most (5)          --rows a,b    only these rows or groups
- *   --minutes N   the time bound (12)         --quick       one round of tiny amounts: checks the programs, measures little
+ *   --minutes N   the time bound (14)         --quick       one round of tiny amounts: checks the programs, measures little
  *   --dir FOLDER  where data goes (the system's temporary folder)
+ *   --engine fleet  Longshore on PostgreSQL and S3 beside Distribution on S3, in full (results/fleet.md; 25 minutes)
  *   --long        endless traffic in full: 100 GiB and 20,000 aborted transfers (no time bound)
  *   --save        write bench/results/ for a partial or quick run too
  */
@@ -17,6 +18,7 @@ import { fileSystemOf } from './limits.ts';
 import { findTools, ROOT } from './peers.ts';
 import { endAll } from './processes.ts';
 import { linesOf, markdown, shown } from './report.ts';
+import { fleetLargeGroup, fleetRedirectGroup, fleetSmallGroup } from './rows/fleet.ts';
 import { footprintGroup } from './rows/footprint.ts';
 import { pullGroup, pullTlsGroup } from './rows/pull.ts';
 import { pushGroup } from './rows/push.ts';
@@ -28,7 +30,8 @@ const { values: flags } = parseArgs({
   options: {
     rounds: { type: 'string' },
     rows: { type: 'string' },
-    minutes: { type: 'string', default: '12' },
+    minutes: { type: 'string' },
+    engine: { type: 'string' },
     dir: { type: 'string' },
     quick: { type: 'boolean', default: false },
     long: { type: 'boolean', default: false },
@@ -41,16 +44,24 @@ const began = performance.now();
 const minutes = (): number => (performance.now() - began) / 60_000;
 
 const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 5));
-const bound = Number(flags.minutes);
+const isFleet = flags.engine === 'fleet';
+const bound = Number(flags.minutes ?? (isFleet ? 25 : 14));
+if (flags.engine !== undefined && !isFleet) {
+  process.stderr.write('bench: --engine is fleet, or absent\n');
+  process.exit(64);
+}
 if (!(Number.isInteger(rounds) && rounds >= 1 && rounds <= 100 && bound > 0)) {
   process.stderr.write('bench: --rounds is a whole number from 1, --minutes more than 0\n');
   process.exit(64);
 }
 
+const resultsName = isFleet ? 'fleet' : 'latest';
+
 const context: Context = {
   folder: mkdtempSync(join(flags.dir ?? tmpdir(), 'longshore-bench-')),
   quick: flags.quick,
   long: flags.long,
+  fleet: isFleet,
   tools: findTools(),
   say,
 };
@@ -135,7 +146,9 @@ async function runGroup(group: Group, share: number): Promise<void> {
 }
 
 function wantedGroups(): Group[] {
-  const all = [smallGroup, pushGroup, pullGroup, pullTlsGroup, scaleGroup, footprintGroup].map((make) => make(context));
+  const fleet = [fleetSmallGroup, fleetLargeGroup, fleetRedirectGroup];
+  const one = [smallGroup, pushGroup, pullGroup, pullTlsGroup, scaleGroup, footprintGroup];
+  const all = (isFleet ? fleet : [...one, ...fleet]).map((make) => make(context));
   if (flags.rows === undefined) return all;
   const names = new Set(flags.rows.split(','));
   const known = new Set(all.flatMap((group) => [group.id, ...group.rows.map((row) => row.id)]));
@@ -204,13 +217,13 @@ function report(notes: readonly string[]): void {
   if ((flags.quick || flags.rows !== undefined) && !flags.save) return;
   const folder = join(import.meta.dirname, 'results');
   mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, 'latest.md'), text);
+  writeFileSync(join(folder, `${resultsName}.md`), text);
   const raw = measured.map(({ row, ...rest }) => ({ row: row.id, ...rest }));
   writeFileSync(
-    join(folder, 'latest.json'),
+    join(folder, `${resultsName}.json`),
     `${JSON.stringify({ at, notes, lines: linesOf(measured), rounds: raw }, undefined, 1)}\n`,
   );
-  say('written to bench/results/latest.md and latest.json');
+  say(`written to bench/results/${resultsName}.md and ${resultsName}.json`);
 }
 
 await main();

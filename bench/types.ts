@@ -1,7 +1,10 @@
 /** What a measurement consists of: peers (programs under test), rows (what is measured), groups of rows, results. */
 
-/** `bare`: an empty node:http server with the same answers. `machine`: what disk and CPU can do at all. */
-export type PeerName = 'longshore' | 'distribution' | 'zot' | 'olareg' | 'bare' | 'machine';
+/**
+ * `longshore2`: two instances of Longshore on the same engines. `bare`: an empty node:http server with the same answers.
+ * `machine`: what disk and CPU can do at all.
+ */
+export type PeerName = 'longshore' | 'longshore2' | 'distribution' | 'zot' | 'olareg' | 'bare' | 'machine';
 
 /** A running program under test. */
 export interface Peer {
@@ -16,6 +19,8 @@ export interface Peer {
   readonly ca?: string;
   /** Where a Bearer token is verified, and a token that is good for the whole run. */
   readonly secured?: { readonly url: string; readonly pid: number; readonly token: string };
+  /** Where it is several processes: all of them, each serving at an address of its own. */
+  readonly instances?: readonly { readonly url: string; readonly pid: number }[];
   stop(): Promise<void>;
 }
 
@@ -67,6 +72,8 @@ export interface Context {
   readonly quick: boolean;
   /** Endless traffic in full: 100 GiB and 20,000 aborted transfers. */
   readonly long: boolean;
+  /** Only the engines of a fleet, and these in full. */
+  readonly fleet: boolean;
   readonly tools: Tools;
   say(text: string): void;
 }

@@ -16,6 +16,15 @@ export interface PushTask extends Common {
   readonly name: string;
 }
 
+/** One blob of `size` that is made while it is sent. `digest`: known already, else it is found before the clock runs. */
+export interface BigTask extends Common {
+  readonly kind: 'big';
+  readonly repository: string;
+  readonly size: number;
+  readonly name: string;
+  readonly digest?: string;
+}
+
 /** Small images, one after the other by every client, for so many seconds. */
 export interface ImagesTask extends Common {
   readonly kind: 'images';
@@ -61,7 +70,7 @@ export interface AbortsTask extends Common {
   readonly connections: number;
 }
 
-export type Task = PushTask | ImagesTask | ProbeTask | RequestsTask | PullTask | AbortsTask;
+export type Task = PushTask | BigTask | ImagesTask | ProbeTask | RequestsTask | PullTask | AbortsTask;
 
 /** What was done in how many seconds; latencies in milliseconds, NaN where not taken. */
 export interface Done {
