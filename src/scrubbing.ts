@@ -1,12 +1,12 @@
 /** Scrub and healing of an installation: what its configuration makes of them, and what people can ask of them. */
 import type { Configuration } from './configuration.ts';
 import type { Database } from './database/database.ts';
+import { registryHealingSource } from './healing-registry.ts';
 import type { JobGiver } from './jobs/job.ts';
 import type { Clock } from './kit/clock.ts';
 import type { Log, Metrics } from './kit/log.ts';
 import { type Healer, healer, healJobs } from './maintenance/heal.ts';
 import { storageHealingSource } from './maintenance/heal-storage.ts';
-import type { HealingSource } from './maintenance/healing-source.ts';
 import { type Scrubbed, type Scrubber, scrubber, scrubJob } from './maintenance/scrub.ts';
 import { trustMeasures } from './maintenance/scrub-measures.ts';
 import { type DamageRecord, listDamaged, type ScrubStatus, scrubStatus } from './maintenance/scrub-status.ts';
@@ -50,12 +50,8 @@ const CALL = 2_000;
 /** Records of one page. */
 const PAGE = 200;
 
-/** Scrub and healing that the configuration describes. `registries`: its `heal.registries` as sources. */
-export function scrubbingFrom(
-  { scrub, heal }: Configuration,
-  parts: ScrubbingParts,
-  registries: readonly HealingSource[] = [],
-): Scrubbing {
+/** Scrub and healing that the configuration describes. */
+export function scrubbingFrom({ scrub, heal }: Configuration, parts: ScrubbingParts): Scrubbing {
   const measures = trustMeasures(parts.metrics);
   const storages = heal.storages.map((place, index) =>
     storageHealingSource(`storage ${place.driver}${heal.storages.length > 1 ? ` ${index + 1}` : ''}`, async () => {
@@ -69,6 +65,7 @@ export function scrubbingFrom(
     measures,
     settings: { rate: scrub.rate * MEBIBYTE, every: scrub.every },
   });
+  const registries = heal.registries.map((entry) => registryHealingSource(entry, parts));
   const healing = healer({ ...parts, measures, sources: [...storages, ...registries] });
   const { jobs = [], on = {} } = healJobs(healing);
   const progress = async (): Promise<{ done: number; total: number }> => {

@@ -16,8 +16,8 @@ const { signal } = new AbortController();
 const LARGE = 300_000;
 
 /** A source that answers with this. */
-function source(name: string, fetch: HealingSource['fetch']): HealingSource {
-  return { name, fetch };
+function source(name: string, open: HealingSource['open']): HealingSource {
+  return { name, open };
 }
 
 async function* pieces(bytes: Buffer, size = 50_000): AsyncGenerator<Uint8Array> {

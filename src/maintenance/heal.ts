@@ -143,7 +143,7 @@ export function healer(parts: HealerParts): Healer {
     const { manifest, size } = patient;
     try {
       const options = { signal: both, ...(manifest === undefined ? {} : { manifest }) };
-      const bytes = await patience(source.fetch(digest, size, patient.repositories, options));
+      const bytes = await patience(source.open(digest, size, patient.repositories, options));
       if (bytes === undefined) return undefined;
       const body = bounded(bytes, size, patience);
       const inline = manifest !== undefined ? size <= MOST_MANIFEST : size <= INLINE;
