@@ -46,7 +46,9 @@ const server = z.strictObject({
     .min(1)
     .max(64)
     .default(1)
-    .describe('How many processes of this machine serve the data folder. All changes go through one writer.'),
+    .describe(
+      'How many processes of this machine serve. With SQLite all changes go through one writer; with PostgreSQL each process has its own connections, and so has the one that started them.',
+    ),
   tls: tls.optional().describe('Serve HTTPS and HTTP/2. Absent: plain HTTP/1.1.'),
   metricsListen: listenAddress
     .optional()
