@@ -41,7 +41,7 @@ interface Phase {
   readonly soak?: boolean;
 }
 
-const NAMED = ['conformance', 'clients', 'chaos', 'interleaving', 'scenarios', 'fuzzing', 'engines', 'browser'];
+const NAMED = ['conformance', 'clients', 'chaos', 'interleaving', 'scenarios', 'fuzzing', 'engines', 'browser', 'soak'];
 
 const PHASES: readonly Phase[] = [
   {
@@ -90,6 +90,14 @@ const PHASES: readonly Phase[] = [
     title: 'interleavings',
     files: ['test/interleaving/**/*.test.ts'],
     concurrency: 2,
+    each: true,
+    soak: true,
+  },
+  {
+    name: 'soak',
+    title: 'real clients beside the collector',
+    files: ['test/soak/**/*.test.ts'],
+    concurrency: 1,
     each: true,
     soak: true,
   },
