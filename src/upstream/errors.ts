@@ -49,14 +49,12 @@ export async function refusalOf(answer: OutboundAnswer, { host, unknown, clockNo
   const again = wait === undefined ? {} : { retryAfterSeconds: wait };
   if (status === 401 || status === 403) return make('DENIED', 'refused this, or its credentials are wrong');
   if (status === 404) {
-    const known = said.code !== undefined && STATUS[said.code] === 404 ? said.code : unknown;
-    // A repository that is not there has no such blob, manifest or upload either; only lists ask for the repository.
-    return make(known === 'NAME_UNKNOWN' || unknown === 'NAME_UNKNOWN' ? unknown : known, 'does not have it');
+    return make(said.code === 'MANIFEST_BLOB_UNKNOWN' ? said.code : unknown, 'does not have it');
   }
   if (status === 429) return make('TOOMANYREQUESTS', 'was asked too often', again);
   if (status === 416) return make('RANGE_INVALID', 'does not have that range');
   if (status === 405) return make('UNSUPPORTED', 'does not do this');
-  if (status === 413) return make('SIZE_INVALID', 'takes nothing so large', { status: 413 });
+  if (status === 413) return make(said.code ?? 'SIZE_INVALID', 'takes nothing so large', { status: 413 });
   if (status >= 500) return make('UNAVAILABLE', 'failed', again);
   if (said.code !== undefined && said.code !== 'UNKNOWN' && said.code !== 'UNAUTHORIZED')
     return make(said.code, 'refused this');

@@ -36,6 +36,8 @@ export interface Upstream {
   at(path: string): URL;
   /** An address that an answer gave, as a URL of this very registry below `/v2/`; undefined where it is not one. */
   own(text: string, from: URL): URL | undefined;
+  /** The same without regard to its path: uploads go on where the registry says, but at the registry. */
+  sameOrigin(text: string, from: URL): URL | undefined;
 }
 
 /** A body may take so long: a large layer over a slow line. Milliseconds. */
@@ -46,6 +48,16 @@ const LONGEST_LINK = 8 * 1024;
 /** The scope of reading a repository. */
 export function pullScope(repository: RepositoryName): string {
   return `repository:${repository}:pull`;
+}
+
+/** The scope of pushing to one. */
+export function pushScope(repository: RepositoryName): string {
+  return `repository:${repository}:pull,push`;
+}
+
+/** The scope of deleting there. */
+export function deleteScope(repository: RepositoryName): string {
+  return `repository:${repository}:delete`;
 }
 
 /** Makes one. */
@@ -63,6 +75,12 @@ export function upstream(settings: UpstreamSettings, { client, clock }: Upstream
   });
 
   const at = (path: string): URL => new URL(`${root}${path}`, url);
+
+  function sameOrigin(text: string, from: URL): URL | undefined {
+    if (text === '' || text.length > LONGEST_LINK || !URL.canParse(text, from)) return undefined;
+    const found = new URL(text, from);
+    return found.origin === url.origin && found.username === '' && found.password === '' ? found : undefined;
+  }
 
   async function once(
     call: Pick<Call, 'signal'>,
@@ -109,12 +127,10 @@ export function upstream(settings: UpstreamSettings, { client, clock }: Upstream
       }
     },
     own(text, from) {
-      if (text.length > LONGEST_LINK || !URL.canParse(text, from)) return undefined;
-      const found = new URL(text, from);
-      const same = found.origin === url.origin && found.pathname.startsWith(root);
-      if (!same || found.username !== '' || found.password !== '' || hasDots(found.pathname)) return undefined;
-      return found;
+      const found = sameOrigin(text, from);
+      return found?.pathname.startsWith(root) === true && !hasDots(found.pathname) ? found : undefined;
     },
+    sameOrigin,
   };
 }
 

@@ -1,12 +1,14 @@
 /** Another registry over HTTP, as the seam sees it. */
-import type { RegistryLister, RegistryReader } from '../registry/registry.ts';
+import type { Registry } from '../registry/registry.ts';
 import { upstream } from './exchange.ts';
 import { upstreamLister } from './lister.ts';
 import { upstreamReader } from './reader.ts';
 import type { UpstreamParts, UpstreamSettings } from './settings.ts';
+import { upstreamDeleter, upstreamWriter } from './writer.ts';
 
-/** What can be read of a registry. Every method throws RegistryError; who asks is not told to it. */
-export function upstreamRegistry(settings: UpstreamSettings, parts: UpstreamParts): RegistryReader & RegistryLister {
+/** The registry at an address. Every method throws RegistryError; who asks is not told to it. */
+export function upstreamRegistry(settings: UpstreamSettings, parts: UpstreamParts): Registry {
   const to = upstream(settings, parts);
-  return { ...upstreamReader(to), ...upstreamLister(to) };
+  const reader = upstreamReader(to);
+  return { ...reader, ...upstreamLister(to), ...upstreamWriter(to, reader), ...upstreamDeleter(to) };
 }
