@@ -163,12 +163,12 @@ export class JobWorker {
     return dueIn;
   }
 
-  /** Times in the queue are wall time: where that was set back, they are too. PostgreSQL has a clock of its own. */
+  /** Times in the queue are wall time: where that was set back, they are too. A database that hosts share has a clock of its own. */
   async #followClock(): Promise<void> {
     const { database, clock } = this.#options;
     const offset = clock.now() - clock.monotonic();
     const back = Math.round(this.#offset - offset);
-    if (database.dialect === 'sqlite' && back > JUMP) await database.run(jobShift, { by: back }, { lane: 'job' });
+    if (!database.shared && back > JUMP) await database.run(jobShift, { by: back }, { lane: 'job' });
     this.#offset = offset;
   }
 
