@@ -33,7 +33,10 @@ async function heal(
   repositories: readonly RepositoryName[],
   manifest?: string,
 ): Promise<Buffer | undefined> {
-  const source = registryHealingSource({ allowPrivateAddresses: true, ...entry }, { clock: systemClock });
+  const source = registryHealingSource(
+    { allowPrivateAddresses: true, tokenHosts: [], ...entry },
+    { clock: systemClock },
+  );
   try {
     assert.equal(source.name, `registry ${new URL(entry.url).host}`);
     const options = { signal: new AbortController().signal, ...(manifest === undefined ? {} : { manifest }) };

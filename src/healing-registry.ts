@@ -50,7 +50,7 @@ export function registryHealingSource(entry: HealingRegistry, { clock }: { reado
 }
 
 async function connect(
-  { url, username, password, allowPrivateAddresses }: HealingRegistry,
+  { url, username, password, tokenHosts, allowPrivateAddresses }: HealingRegistry,
   clock: Clock,
 ): Promise<{ readonly reader: RegistryReader; readonly client: OutboundClient }> {
   const [{ outboundClient }, { upstreamRegistry }] = await Promise.all([
@@ -59,7 +59,7 @@ async function connect(
   ]);
   const client = outboundClient({ allowPrivateAddresses });
   const credentials = username === undefined ? {} : { credentials: { username, password: password ?? '' } };
-  return { client, reader: upstreamRegistry({ url, ...credentials }, { client, clock }) };
+  return { client, reader: upstreamRegistry({ url, realmHosts: tokenHosts, ...credentials }, { client, clock }) };
 }
 
 function repositoriesOf({ repository }: HealingRegistry, linked: readonly RepositoryName[]): readonly RepositoryName[] {

@@ -21,6 +21,11 @@ const registry = z.strictObject({
     .describe('The repository that has all blobs. Absent: the one of the same name as here.'),
   username: z.string().min(1).optional().describe('Absent: nobody.'),
   password: secret().optional().describe('With username.'),
+  tokenHosts: z
+    .array(z.string().min(1).max(255))
+    .max(8)
+    .default([])
+    .describe('Hosts of token services, as in auth.example.org, that may be sent the password besides its own.'),
   allowPrivateAddresses: z
     .boolean()
     .default(false)

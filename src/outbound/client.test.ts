@@ -357,6 +357,28 @@ test('too many at once are refused, and places come back however a request ends'
   });
 });
 
+test('a kept connection that was closed meanwhile is not an error for what changes nothing', async () => {
+  const answered = new WeakSet<object>();
+  await using server = await serve((request, response) => {
+    // The second request of a connection finds it closed.
+    if (answered.has(request.socket)) request.socket.destroy();
+    else response.end('hello');
+    answered.add(request.socket);
+  });
+  await withClient({ ...OPEN, connections: 1 }, async (client) => {
+    const ask = async (method: string): Promise<string> =>
+      String(await (await client.send({ url: server.origin, method })).bytes(10));
+    assert.equal(await ask('GET'), 'hello');
+    assert.equal(await ask('GET'), 'hello');
+    await fails(ask('POST'), 'unavailable', /UND_ERR_SOCKET/);
+  });
+  await using never = await serve((request) => void request.socket.destroy());
+  await withClient(OPEN, async (client) => {
+    await fails(client.send({ url: never.origin }), 'unavailable');
+    assert.equal(never.asked.length, 2);
+  });
+});
+
 test('an abort reaches a body under way', async () => {
   await using server = await serve((_request, response) => void response.write('abc'));
   await withClient(OPEN, async (client) => {

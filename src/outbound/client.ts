@@ -103,7 +103,6 @@ export function outboundClient(options: OutboundOptions = {}): OutboundClient {
     maxHeaderSize: MOST_HEADER_BYTES,
     keepAliveTimeout: 10_000,
     keepAliveMaxTimeout: 60_000,
-    autoSelectFamily: true,
   });
   let running = 0;
 
@@ -172,9 +171,8 @@ export function outboundClient(options: OutboundOptions = {}): OutboundClient {
     end: () => void,
   ): Promise<Answer> {
     const failed = (error: Error): Error => faultOf(error, url, signal);
-    let given: Awaited<ReturnType<typeof undiciRequest>>;
-    try {
-      given = await undiciRequest(url, {
+    const once = () =>
+      undiciRequest(url, {
         dispatcher: agent,
         method: method as 'GET',
         headers,
@@ -183,9 +181,14 @@ export function outboundClient(options: OutboundOptions = {}): OutboundClient {
         bodyTimeout: time.stall,
         signal,
       });
-    } catch (error) {
-      throw failed(error as Error);
-    }
+    // The other side may close a kept connection just as it is used again: what changes nothing is asked once more.
+    const asked = once().catch((error: Error) => {
+      if (signal.aborted || (method !== 'GET' && method !== 'HEAD') || !isBroken(error)) throw error;
+      return once();
+    });
+    const given = await asked.catch((error: Error) => {
+      throw failed(error);
+    });
     return new Answer(given.statusCode, url, given.headers, given.body, failed, end);
   }
 
@@ -258,6 +261,11 @@ class Answer {
       close: () => void body.destroy(),
     };
   }
+}
+
+function isBroken(error: Error): boolean {
+  const { code } = error as { code?: unknown };
+  return code === 'UND_ERR_SOCKET' || code === 'ECONNRESET' || code === 'EPIPE';
 }
 
 function isRedirect(status: number): boolean {
