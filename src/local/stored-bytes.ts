@@ -186,11 +186,11 @@ function readStored(parts: LocalParts, digest: Digest, blob: HotBlob, range: Byt
 }
 
 /** A reader of stored bytes that reports damage when they are missing or end early. */
-async function openStored(parts: LocalParts, digest: Digest, blob: HotBlob): Promise<RandomReader> {
+async function openStored(parts: LocalParts, digest: Digest, blob: HotBlob, range?: ByteRange): Promise<RandomReader> {
   const { storage } = parts;
   if (storage.openRandom === undefined)
     throw new FaultError('bug', `the storage ${storage.name} cannot read at a position`);
-  const reader = await orDamaged(parts, digest, blob.n, storage.openRandom(blobKey(digest, blob.n)));
+  const reader = await orDamaged(parts, digest, blob.n, storage.openRandom(blobKey(digest, blob.n), range));
   return {
     async read(into, position) {
       const read = await reader.read(into, position);
@@ -204,7 +204,7 @@ async function openStored(parts: LocalParts, digest: Digest, blob: HotBlob): Pro
 
 /** The same, hashing what is read where it is all of the blob. */
 async function openChecked(parts: LocalParts, digest: Digest, blob: HotBlob, range: ByteRange): Promise<RandomReader> {
-  const reader = await openStored(parts, digest, blob);
+  const reader = await openStored(parts, digest, blob, range);
   const checking = checkingOf(parts, digest, blob);
   return toVerify(parts, checking, range) ? verifyingReader(parts, checking, reader) : reader;
 }
@@ -221,7 +221,7 @@ async function* chunks(parts: LocalParts, digest: Digest, blob: HotBlob, range: 
     if (range.end > range.start) yield* (await readStored(parts, digest, blob, range)) as AsyncIterable<Uint8Array>;
     return;
   }
-  const reader = await openStored(parts, digest, blob);
+  const reader = await openStored(parts, digest, blob, range);
   try {
     for (let at = range.start; at < range.end; ) {
       const chunk = Buffer.allocUnsafe(Math.min(CHUNK, range.end - at));

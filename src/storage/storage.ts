@@ -44,7 +44,12 @@ export interface BlobStorage {
   stat(key: BlobKey): Promise<StoredBlob | undefined>;
   /** The bytes as a stream; FaultError `corrupt` where the key is missing or shorter than the range. */
   read(key: BlobKey, range?: ByteRange): Promise<Readable>;
-  openRandom?(key: BlobKey): Promise<RandomReader>;
+  /**
+   * The bytes for who brings the memory; FaultError `corrupt` where the key is missing. Positions count from the blob's
+   * start; with a range nothing outside of it need be readable, and a store across a network sends no more than that.
+   * Reads in order are quick everywhere, others may cost a request each.
+   */
+  openRandom?(key: BlobKey, range?: ByteRange): Promise<RandomReader>;
   presign?(
     key: BlobKey,
     options: { seconds: number; filename?: string; range?: ByteRange },

@@ -20,7 +20,7 @@ import { failpoint } from '../../kit/failpoint.ts';
 import { type Log, type Metrics, noMetrics, silentLog } from '../../kit/log.ts';
 import { parseBlobKey } from '../../oci/blob-key.ts';
 import { FaultError } from '../../oci/error.ts';
-import type { BlobKey, UploadId } from '../../oci/names.ts';
+import type { BlobKey, ByteRange, UploadId } from '../../oci/names.ts';
 import { asFault } from '../faults.ts';
 import {
   checkKey,
@@ -40,6 +40,7 @@ import { REQUEST_MILLISECONDS, requestLimit, timed } from './faults.ts';
 import { bytesOf, type JoinParts, joinPieces } from './join.ts';
 import { EMPTY, uploadPrefix } from './pieces.ts';
 import { readObject, readWhole } from './read.ts';
+import { openReader } from './reader.ts';
 import { type Room, room } from './room.ts';
 import { DELETE_BATCH, type ListedObject, type ObjectStore } from './store.ts';
 import { vigil } from './vigil.ts';
@@ -242,6 +243,12 @@ export async function openObjectStorage(options: ObjectOptions): Promise<BlobSto
         return info === undefined ? undefined : { key, size: info.size, modifiedAt: info.modifiedAt };
       }),
     read: (key, range) => call('open a blob', async () => readObject(store, blobName(key), range)),
+    ...(store.open === undefined
+      ? {}
+      : {
+          openRandom: (key: BlobKey, range?: ByteRange) =>
+            call('open a blob', () => openReader(store, blobName(key), range)),
+        }),
     ...(presign === undefined
       ? {}
       : {

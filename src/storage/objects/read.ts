@@ -22,6 +22,16 @@ export async function readObject(
   range: ByteRange | undefined,
   stall = STALL_MILLISECONDS,
 ): Promise<Readable> {
+  return (await openObject(store, name, range, stall)).stream;
+}
+
+/** The same, with the size of the whole object and how many bytes will come. */
+export async function openObject(
+  store: ObjectStore,
+  name: string,
+  range: ByteRange | undefined,
+  stall = STALL_MILLISECONDS,
+): Promise<{ readonly stream: Readable; readonly size: number; readonly length: number }> {
   const head = (): Promise<{ size: number } | undefined> =>
     timed(REQUEST_MILLISECONDS, 'look up an object', (signal) => store.head(name, signal));
   if (range !== undefined) {
@@ -31,14 +41,14 @@ export async function readObject(
       const info = await head();
       if (info === undefined) throw missing();
       checkRange(range, info.size);
-      return Readable.from([], { objectMode: false });
+      return { stream: Readable.from([], { objectMode: false }), size: info.size, length: 0 };
     }
   }
   const opened = await timed(REQUEST_MILLISECONDS, 'open an object', (signal) => store.get(name, range, signal));
   if (opened === undefined) throw missing();
   try {
     const { start, end } = checkRange(range, opened.size);
-    return checked(opened.body, end - start, stall);
+    return { stream: checked(opened.body, end - start, stall), size: opened.size, length: end - start };
   } catch (error) {
     opened.body.on('error', () => undefined).destroy();
     throw error;

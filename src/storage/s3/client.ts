@@ -41,7 +41,8 @@ export async function s3Client(settings: S3Settings): Promise<S3Client> {
   return new S3Client(config);
 }
 
-async function certificates(path: string): Promise<string> {
+/** The text of a PEM file. FaultError where it cannot be read. */
+export async function certificates(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch {

@@ -9,20 +9,23 @@ import {
   ListObjectsV2Command,
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
-import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { systemClock } from '../../kit/clock.ts';
 import type { Log, Metrics } from '../../kit/log.ts';
 import { openObjectStorage } from '../objects/objects.ts';
 import type { ListedObject, ObjectStore } from '../objects/store.ts';
 import type { S3Settings } from '../settings.ts';
 import type { BlobStorage } from '../storage.ts';
-import { s3Client } from './client.ts';
+import { certificates, s3Client } from './client.ts';
 import { codeOf, isMissing, s3Fault } from './errors.ts';
 import { abortUnfinished, join, MOST_PARTS } from './join.ts';
+import { lines } from './lines.ts';
+import { signer } from './sign.ts';
 
 const MIB = 1024 * 1024;
 /** A HEAD that says 404 is believed without asking for the bucket while the bucket was seen so recently, milliseconds. */
 const SEEN_MILLISECONDS = 1000;
+/** How long the address is good by which this process opens an object itself. */
+const READ_SECONDS = 300;
 
 /** Storage in a bucket of S3. FaultError where it cannot be reached or written to. */
 export async function openS3Storage(
@@ -42,6 +45,8 @@ export async function openS3Storage(
 export async function s3Objects(settings: S3Settings): Promise<ObjectStore> {
   const { bucket: Bucket, prefix } = settings;
   const client = await s3Client(settings);
+  const signing = signer(client, Bucket);
+  const bodies = lines(settings.ca === undefined ? undefined : await certificates(settings.ca));
   let seen = Number.NEGATIVE_INFINITY;
 
   const encryption =
@@ -108,6 +113,16 @@ export async function s3Objects(settings: S3Settings): Promise<ObjectStore> {
           return undefined;
         }
       }),
+    async open(name, range, signal) {
+      try {
+        const address = await signing.sign(Key(name), { seconds: READ_SECONDS });
+        const body = await bodies.open(new URL(address), range, signal);
+        if (body !== undefined) seen = systemClock.monotonic();
+        return body;
+      } catch {
+        return undefined;
+      }
+    },
     put: (name, bytes, abortSignal) =>
       run('store an object', async () => {
         await client.send(
@@ -187,23 +202,21 @@ export async function s3Objects(settings: S3Settings): Promise<ObjectStore> {
       }),
     presign: async (name, { seconds, filename }) => {
       try {
-        return await getSignedUrl(
-          client,
-          new GetObjectCommand({
-            Bucket,
-            Key: Key(name),
-            ResponseContentType: 'application/octet-stream',
-            ...(filename === undefined
-              ? {}
-              : { ResponseContentDisposition: `attachment; filename="${filename.replaceAll(/["\\]/g, '_')}"` }),
-          }),
-          { expiresIn: seconds },
-        );
+        return await signing.sign(Key(name), {
+          seconds,
+          type: 'application/octet-stream',
+          ...(filename === undefined
+            ? {}
+            : { disposition: `attachment; filename="${filename.replaceAll(/["\\]/g, '_')}"` }),
+        });
       } catch (error) {
         throw s3Fault(error, 'sign an address');
       }
     },
-    close: () => client.destroy(),
+    close() {
+      bodies.close();
+      client.destroy();
+    },
   };
 
   async function bucketIsThere(abortSignal: AbortSignal): Promise<void> {
