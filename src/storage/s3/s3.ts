@@ -26,6 +26,8 @@ const MIB = 1024 * 1024;
 const SEEN_MILLISECONDS = 1000;
 /** How long the address is good by which this process opens an object itself. */
 const READ_SECONDS = 300;
+/** Bodies from here on are not hashed once more for the signature. */
+const UNSIGNED_BYTES = 1 * MIB;
 
 /** Storage in a bucket of S3. FaultError where it cannot be reached or written to. */
 export async function openS3Storage(
@@ -39,6 +41,17 @@ export async function openS3Storage(
     store.close();
     throw error;
   }
+}
+
+/** The store checks what came by the CRC-32 that is signed with the request; a SHA-256 of it would be the second in this process. */
+function unsigned(command: PutObjectCommand): void {
+  command.middlewareStack.add(
+    (next) => (args) => {
+      (args.request as { headers: Record<string, string> }).headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
+      return next(args);
+    },
+    { step: 'build', name: 'unsignedPayload' },
+  );
 }
 
 /** The bucket as the core sees it. */
@@ -125,17 +138,16 @@ export async function s3Objects(settings: S3Settings): Promise<ObjectStore> {
     },
     put: (name, bytes, abortSignal) =>
       run('store an object', async () => {
-        await client.send(
-          new PutObjectCommand({
-            Bucket,
-            Key: Key(name),
-            Body: bytes,
-            ContentLength: bytes.length,
-            ContentType: 'application/octet-stream',
-            ...attributes(name),
-          }),
-          { abortSignal },
-        );
+        const command = new PutObjectCommand({
+          Bucket,
+          Key: Key(name),
+          Body: bytes,
+          ContentLength: bytes.length,
+          ContentType: 'application/octet-stream',
+          ...attributes(name),
+        });
+        if (bytes.length >= UNSIGNED_BYTES && settings.checksums === 'whenSupported') unsigned(command);
+        await client.send(command, { abortSignal });
       }),
     delete: (name, abortSignal) =>
       run('delete an object', async () => {
