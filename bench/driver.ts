@@ -9,6 +9,7 @@ import { preparePull } from './load/pull.ts';
 import { prepareImages, preparePush } from './load/push.ts';
 import { prepareRequests } from './load/requests.ts';
 import type { Task, Work } from './load/task.ts';
+import { prepareTraffic } from './load/traffic.ts';
 
 /** What the parent says. */
 export type ToDriver = { readonly task: Task } | 'go' | 'stop';
@@ -29,6 +30,8 @@ function prepare(task: Task): Work {
       return preparePull(task);
     case 'aborts':
       return prepareAborts(task);
+    case 'traffic':
+      return prepareTraffic(task);
   }
 }
 

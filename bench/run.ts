@@ -20,6 +20,7 @@ import { endAll } from './processes.ts';
 import { linesOf, markdown, shown } from './report.ts';
 import { fleetLargeGroup, fleetRedirectGroup, fleetSmallGroup } from './rows/fleet.ts';
 import { footprintGroup } from './rows/footprint.ts';
+import { gcGroup } from './rows/gc.ts';
 import { pullGroup, pullTlsGroup } from './rows/pull.ts';
 import { pushGroup } from './rows/push.ts';
 import { scaleGroup } from './rows/scale.ts';
@@ -147,7 +148,7 @@ async function runGroup(group: Group, share: number): Promise<void> {
 
 function wantedGroups(): Group[] {
   const fleet = [fleetSmallGroup, fleetLargeGroup, fleetRedirectGroup];
-  const one = [smallGroup, pushGroup, pullGroup, pullTlsGroup, scaleGroup, footprintGroup];
+  const one = [smallGroup, pushGroup, pullGroup, pullTlsGroup, scaleGroup, gcGroup, footprintGroup];
   const all = (isFleet ? fleet : [...one, ...fleet]).map((make) => make(context));
   if (flags.rows === undefined) return all;
   const names = new Set(flags.rows.split(','));

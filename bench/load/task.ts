@@ -70,7 +70,15 @@ export interface AbortsTask extends Common {
   readonly connections: number;
 }
 
-export type Task = PushTask | BigTask | ImagesTask | ProbeTask | RequestsTask | PullTask | AbortsTask;
+/** A small image pushed and pulled back by every client, once in so many milliseconds, until told to stop. */
+export interface TrafficTask extends Common {
+  readonly kind: 'traffic';
+  readonly clients: number;
+  readonly every: number;
+  readonly name: string;
+}
+
+export type Task = PushTask | BigTask | ImagesTask | ProbeTask | RequestsTask | PullTask | AbortsTask | TrafficTask;
 
 /** What was done in how many seconds; latencies in milliseconds, NaN where not taken. */
 export interface Done {
@@ -83,6 +91,8 @@ export interface Done {
   readonly worst: number;
   /** Answers that were wrong, where these do not end the task. */
   readonly errors: number;
+  /** Of the pulls, where pushes are what the others say. */
+  readonly pull?: { readonly p50: number; readonly p99: number };
 }
 
 /** How work is done once it is prepared. */
