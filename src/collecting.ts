@@ -6,6 +6,7 @@ import type { Log, Metrics } from './kit/log.ts';
 import { type Collected, type Collector, collector } from './maintenance/gc.ts';
 import { type Explanation, gcExplain } from './maintenance/gc-explain.ts';
 import { type GcStatus, gcPreview, gcStatus, type Preview } from './maintenance/gc-status.ts';
+import { type Marker, openMarker } from './maintenance/recover-mark.ts';
 import { parseDigest } from './oci/digest.ts';
 import type { AdminCommands } from './server/admin.ts';
 import type { BlobStorage } from './storage/storage.ts';
@@ -26,10 +27,12 @@ export interface GcReport {
 /** The collector that the configuration describes; whether it runs by itself is `gc.enabled`. */
 export function collectorFrom(
   { gc }: Configuration,
-  parts: { database: Database; storage: BlobStorage; clock: Clock; log: Log; metrics: Metrics },
+  parts: { database: Database; storage: BlobStorage; clock: Clock; log: Log; metrics: Metrics; marker?: Marker },
 ): Collector {
+  const { marker = openMarker(parts), ...rest } = parts;
   return collector({
-    ...parts,
+    ...rest,
+    beforeDelete: marker.beforeDelete,
     settings: {
       deleteAfterTicks: gc.deleteAfterTicks,
       sweepTicks: Math.ceil(SWEEP_MILLISECONDS / gc.tick),

@@ -6,6 +6,7 @@ import { JOB_COMMANDS } from './jobs/commands/list.ts';
 import { LOCAL_COMMANDS } from './local/commands/list.ts';
 import { BACKUP_COMMANDS } from './maintenance/commands/backup-list.ts';
 import { GC_COMMANDS } from './maintenance/commands/gc-list.ts';
+import { RECOVER_COMMANDS } from './maintenance/commands/recover-list.ts';
 import { REINDEX_COMMANDS } from './maintenance/commands/reindex-list.ts';
 import { TRUST_COMMANDS } from './maintenance/commands/trust-list.ts';
 
@@ -17,6 +18,7 @@ export const COMMANDS: CommandList = [
   ...GC_COMMANDS,
   ...REINDEX_COMMANDS,
   ...BACKUP_COMMANDS,
+  ...RECOVER_COMMANDS,
   ...TAG_HISTORY_COMMANDS,
   ...TRUST_COMMANDS,
 ];

@@ -15,6 +15,7 @@ import { type Jobs, startJobs } from './jobs/start.ts';
 import { openLocal } from './local/open.ts';
 import { sweepUploads } from './maintenance/expire.ts';
 import { maintenance } from './maintenance/jobs.ts';
+import type { Marker } from './maintenance/recover-mark.ts';
 import { refuseHalfRebuilt, warnOfStranger } from './maintenance/reindex-mark.ts';
 import { refuseHalfRestored } from './maintenance/restore-mark.ts';
 import { FaultError } from './oci/error.ts';
@@ -75,12 +76,15 @@ export interface CoreParts {
   readonly storage: BlobStorage;
   /** Whether this process moves the tick: exactly one of them does, the one that runs the jobs. */
   readonly keepsHouse: boolean;
+  /** What the collector asks before it deletes bytes; one of its own if absent. */
+  readonly marker?: Marker;
 }
 
 /** Opens everything below the listeners. */
 export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
   const { config, clock, log, metrics } = base;
-  const { database, storage, keepsHouse } = parts;
+  const { database, storage, keepsHouse, marker } = parts;
+  const marking = marker === undefined ? {} : { marker };
   if (keepsHouse) await refuseHalfRebuilt(database);
   if (keepsHouse) await refuseHalfRestored(database);
   // Both wait for threads that start now; side by side they wait once.
@@ -130,7 +134,9 @@ export async function openCore(base: Base, parts: CoreParts): Promise<Core> {
   // Before anyone is served: afterwards there are files of uploads that have no row yet.
   if (keepsHouse) await sweepUploads({ database, storage, log });
   if (keepsHouse) await warnOfStranger({ database, storage, log });
-  const collecting = keepsHouse ? collectorFrom(config, { database, storage, clock, log, metrics }) : undefined;
+  const collecting = keepsHouse
+    ? collectorFrom(config, { ...marking, database, storage, clock, log, metrics })
+    : undefined;
   const scrubbing = keepsHouse ? scrubbingFrom(config, { database, storage, clock, log, metrics }) : undefined;
   const openJobs = (): void => {
     if (jobs !== undefined) return;

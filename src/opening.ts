@@ -135,6 +135,8 @@ export async function onFolder<T>(
     await (await import('./maintenance/restore-mark.ts')).refuseHalfRestored(database);
     const storage = await openStorage(storageSettings(base), base);
     try {
+      const { refuseOlder } = await import('./maintenance/recover-mark.ts');
+      if (options.halfRebuilt !== true) await refuseOlder({ database, storage });
       return await work({ ...base, database, storage });
     } finally {
       await storage.close();

@@ -7,6 +7,7 @@
 import { type Base, openCore } from './compose.ts';
 import type { Database } from './database/database.ts';
 import { joinSqlite, openSqlite } from './database/open.ts';
+import { watchDatabase } from './older-database.ts';
 import { openDatabase, openServingStorage, sqliteOptions } from './opening.ts';
 import { adminCommands, keepHouse, notReadyMilliseconds, type Running, reloadInto, running, urlOf } from './running.ts';
 import { checkSameStorage } from './same-storage.ts';
@@ -25,10 +26,12 @@ export function startSeveral(base: Base): Promise<Running> {
 async function startPrimary(base: Base): Promise<Running> {
   const { config, log, clock, metrics } = base;
   const owned = config.database.url === undefined ? await openSqlite(sqliteOptions(base)) : undefined;
-  const database: Database = owned ?? (await openDatabase(base));
+  const opened: Database = owned ?? (await openDatabase(base));
   const storage = await openServingStorage(base);
-  await checkSameStorage(database, storage);
-  const core = await openCore(base, { database, storage, keepsHouse: true });
+  await checkSameStorage(opened, storage);
+  const watched = await watchDatabase(base, { database: opened, storage, marks: true });
+  const { database, marker } = watched;
+  const core = await openCore(base, { database, storage, keepsHouse: true, marker });
   const backups = servedBackups({ ...base, database });
   const admin = database.shared
     ? () => undefined
@@ -49,7 +52,7 @@ async function startPrimary(base: Base): Promise<Running> {
     drainMilliseconds: waits + 5_000,
     notReady: () => undefined,
     drain: (milliseconds) => members.stop(milliseconds),
-    close: [admin, backups.close, maintenance, core.close],
+    close: [admin, backups.close, maintenance, watched.close, core.close],
     clock,
     log,
   });
@@ -75,14 +78,16 @@ async function startMember(base: Base): Promise<Running> {
     reload: () => void asked.running?.reload(),
     own: () => base.metrics.snapshot(),
   });
-  const database =
+  const opened =
     base.config.database.url === undefined
       ? await joinSqlite(sqliteOptions(base), membership.channel)
       : await openDatabase(base);
   const storage = await openServingStorage(base);
+  const watched = await watchDatabase(base, { database: opened, storage, marks: false });
+  const { database } = watched;
   const core = await openCore(base, { database, storage, keepsHouse: false });
   const serving = await openServing(base, core, membership);
   membership.ready(serving.port);
-  asked.running = running(base, core, serving, []);
+  asked.running = running(base, core, serving, [watched.close]);
   return asked.running;
 }

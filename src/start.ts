@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { type Base, openCore, type StartOptions } from './compose.ts';
 import { systemClock } from './kit/clock.ts';
 import { armFailpoints, killAt } from './kit/failpoint.ts';
+import { watchDatabase } from './older-database.ts';
 import { failpointOf, openDatabase, openServingStorage } from './opening.ts';
 import { adminCommands, keepHouse, type Running, running } from './running.ts';
 import { checkSameStorage } from './same-storage.ts';
@@ -27,9 +28,11 @@ export async function start(options: StartOptions): Promise<Running> {
 
 /** One process that does everything: what a laptop and most servers run. */
 async function startAlone(base: Base): Promise<Running> {
-  const [database, storage] = await Promise.all([openDatabase(base), openServingStorage(base)]);
-  await checkSameStorage(database, storage);
-  const core = await openCore(base, { database, storage, keepsHouse: true });
+  const [opened, storage] = await Promise.all([openDatabase(base), openServingStorage(base)]);
+  await checkSameStorage(opened, storage);
+  const watched = await watchDatabase(base, { database: opened, storage, marks: true });
+  const { database, marker } = watched;
+  const core = await openCore(base, { database, storage, keepsHouse: true, marker });
   const serving = await openServing(base, core, { snapshots: undefined });
   // With a database of its own the command line needs no server, and the folder may be shared by several.
   const backups = servedBackups({ ...base, database });
@@ -38,7 +41,7 @@ async function startAlone(base: Base): Promise<Running> {
     : await serveAdmin(base.data, { ...adminCommands(core.access), ...core.gcCommands, ...backups.commands }, base.log);
   core.startJobs();
   const maintenance = keepHouse(base, core.access);
-  return running(base, core, serving, [admin, backups.close, maintenance]);
+  return running(base, core, serving, [admin, backups.close, maintenance, watched.close]);
 }
 
 function armFor(asked: StartOptions['failpoint']): void {

@@ -138,6 +138,16 @@ const COMMANDS: readonly Command[] = [
     },
     run: async (given) => (await import('./restore.ts')).restoreBackup(given),
   },
+  {
+    words: ['recover'],
+    help: 'Makes a database that was put back to an older state (a snapshot, PITR, a copied file) fit for its storage, which went on; no server may run on them.',
+    flags: {
+      'no-merge': { help: 'Does not bring back what the storage knows of pushes and tags since.' },
+      ...CONFIG_FLAGS,
+      json: { help: 'The result as JSON.' },
+    },
+    run: async (given) => (await import('./recover.ts')).runRecover(given),
+  },
   ...REMOTE_COMMANDS,
   {
     words: ['scrub', 'status'],

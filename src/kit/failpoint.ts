@@ -81,6 +81,14 @@ export const FAILPOINTS = [
   'recover.copy.after',
   'recover.end.before',
   'recover.end.after',
+  'older.begin.after',
+  'older.epoch.after',
+  'older.mark.after',
+  'older.journal.after',
+  'older.blobs.after',
+  'older.merge.after',
+  'older.bury.after',
+  'older.end.before',
 ] as const;
 
 /** One of the names above. */

@@ -41,6 +41,8 @@ export interface CollectorParts {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly settings: CollectorSettings;
+  /** Throws where the database is not the one that storage knows: it was put back, or another copy of it was recovered. */
+  readonly beforeDelete?: (taken: { readonly epoch: number; readonly tick: number }) => Promise<void>;
 }
 
 /** What a step did. */
@@ -179,6 +181,7 @@ export function collector(parts: CollectorParts): Collector {
       log.warn('the database was restored meanwhile: the collector deletes nothing of what it took before');
       return none;
     }
+    await parts.beforeDelete?.(taken);
     const { gone, bytes } = await deleteKeys(storage, taken.keys, log, signal);
     failpoint('gc.confirm.before');
     if (gone.length > 0) await database.run(gcConfirm, { keys: gone }, lane);

@@ -34,7 +34,7 @@ const TAGS = 256;
 const LARGEST_MANIFEST = 4 * 1024 * 1024;
 
 /** A repository under work. */
-interface Repository {
+export interface Repository {
   readonly id: number;
   readonly name: RepositoryName;
 }
@@ -61,7 +61,7 @@ export async function reindexOne(work: ReindexWork, name: RepositoryName): Promi
 }
 
 /** Reads, parses and adds the manifests of these entries. */
-async function addManifests(work: ReindexWork, repository: Repository, entries: readonly MirrorEntry[]): Promise<void> {
+export async function addManifests(work: ReindexWork, repository: Repository, entries: readonly MirrorEntry[]): Promise<void> {
   let batch: FoundManifest[] = [];
   let bytes = 0;
   const flush = async (): Promise<void> => {

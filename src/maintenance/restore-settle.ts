@@ -6,12 +6,13 @@
 import type { Database } from '../database/database.ts';
 import { failpoint } from '../kit/failpoint.ts';
 import { blobKey, parseBlobKey } from '../oci/blob-key.ts';
-import { digestFromBytes } from '../oci/digest.ts';
+import { digestFromBytes, digestToBytes } from '../oci/digest.ts';
 import type { BlobState, Digest } from '../oci/names.ts';
 import type { BlobStorage } from '../storage/storage.ts';
 import { NAMED, shardRanges } from './backup.ts';
 import { copyBlob, isIntact, sideBySide } from './backup-copy.ts';
 import { type BackupPlace, backupKey } from './backup-place.ts';
+import type { Unknown } from './commands/recover-state.ts';
 import { restoreRenumber, restoreSettle, type Settled } from './commands/restore-settle.ts';
 
 /** What was done with blobs. */
@@ -41,7 +42,10 @@ export interface SettleCounts {
 export interface SettleParts {
   readonly database: Database;
   readonly storage: BlobStorage;
-  readonly place: BackupPlace;
+  /** Absent where there is no backup: what storage does not have is lost then. */
+  readonly place?: BackupPlace | undefined;
+  /** What to do with bytes that no row names; absent: they are counted. In the order of shards. */
+  onUnknown?(keys: readonly Unknown[]): Promise<void>;
   /** Nothing was ever stored there or deleted from there: keys may stay as they are. */
   readonly isFresh: boolean;
   readonly signal: AbortSignal;
@@ -99,13 +103,20 @@ export async function settleBlobs(parts: SettleParts): Promise<SettleCounts> {
       }
     }
     // What is left in the map was named by no row.
+    let unknown: Unknown[] = [];
     for (const [name, keys] of shard.stored) {
-      for (const [n, size] of keys) {
+      // The highest first: of several keys of one blob it is the one that is in use.
+      for (const [n, size] of [...keys].sort((a, b) => b[0] - a[0])) {
         if (shard.dead.get(name)?.has(n)) continue;
         counts.unknown++;
         counts.unknownBytes += size;
+        unknown.push({ digest: digestToBytes(name), n, size });
       }
+      if (unknown.length < PAGE) continue;
+      await parts.onUnknown?.(unknown);
+      unknown = [];
     }
+    if (unknown.length > 0) await parts.onUnknown?.(unknown);
   }
   parts.onProgress(counts);
   return counts;
@@ -221,6 +232,7 @@ async function recover(
     counts.found++;
     return { at, isThere: true };
   }
+  if (place === undefined) return { at, isThere: false };
   if (!(await copyBlob({ ...copying, from: place.storage, fromKey: backupKey(name) }))) return { at, isThere: false };
   counts.copied++;
   counts.copiedBytes += size;

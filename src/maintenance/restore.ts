@@ -27,6 +27,7 @@ import {
 import { type KeyOf, restoreDead } from './commands/restore-settle.ts';
 import { readJournal } from './gc-journal.ts';
 import { MIRROR_PREFIX, repositoryOfTable } from './mirror-format.ts';
+import { highestEpoch } from './recover-mark.ts';
 import { type SettleCounts, settleBlobs } from './restore-settle.ts';
 
 /** How far a restore is. */
@@ -133,7 +134,8 @@ export async function finishRestore(parts: FinishParts): Promise<RestoreResult> 
     const ticks = due_tick - (before.tick ?? 0);
     return ticks < 0 ? [] : [{ name, owner, ticks }];
   });
-  await database.run(restoreEpoch, { atLeast: (before.epoch ?? 0) + 1, leases });
+  const atLeast = Math.max(before.epoch ?? 0, await highestEpoch(storage.records)) + 1;
+  await database.run(restoreEpoch, { atLeast, leases });
   failpoint('recover.epoch.after');
   const say = (phase: RestoreProgress['phase'], counts?: SettleCounts): void =>
     parts.onProgress({
@@ -163,7 +165,11 @@ export async function finishRestore(parts: FinishParts): Promise<RestoreResult> 
   };
 }
 
-async function loadJournal(database: Database, storage: BlobStorage): Promise<{ keys: number; added: number }> {
+/** The keys that storage says were deleted become dead. How many there are, and how many were new. */
+export async function loadJournal(
+  database: Database,
+  storage: BlobStorage,
+): Promise<{ readonly keys: number; readonly added: number }> {
   let [keys, added]: [number, number] = [0, 0];
   let batch: KeyOf[] = [];
   const flush = async (): Promise<void> => {
@@ -187,7 +193,7 @@ async function isEmpty(storage: BlobStorage): Promise<boolean> {
 }
 
 /** The index mirror in storage is of another time: every repository's is written again, also of those that are not there any more. */
-async function mirrorAgain(database: Database, storage: BlobStorage): Promise<readonly string[]> {
+export async function mirrorAgain(database: Database, storage: BlobStorage): Promise<readonly string[]> {
   const newer: string[] = [];
   const enqueue = async (names: readonly string[]): Promise<void> => {
     if (names.length === 0) return;
@@ -217,7 +223,8 @@ async function mirrorAgain(database: Database, storage: BlobStorage): Promise<re
   return newer;
 }
 
-async function whoNeeds(database: Database, lost: readonly Digest[]): Promise<readonly Lost[]> {
+/** Which manifests name them; the first ten each. */
+export async function whoNeeds(database: Database, lost: readonly Digest[]): Promise<readonly Lost[]> {
   const named: Lost[] = [];
   for (const digest of lost) {
     const rows: { name: string; digest: Uint8Array }[] = await database.query.all(

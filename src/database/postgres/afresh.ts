@@ -35,7 +35,8 @@ export async function postgresAfresh(url: string, afresh: Afresh): Promise<Befor
   }
 }
 
-async function refuseWhileServed({ ask }: Single): Promise<void> {
+/** FaultError `unavailable` where anybody else of Longshore is connected. */
+export async function refuseWhileServed({ ask }: Single): Promise<void> {
   const [row] = await ask<{ sessions: number }>(
     `select count(*) as sessions from pg_stat_activity
      where datname = current_database() and pid <> pg_backend_pid() and application_name like 'longshore%'`,
@@ -43,7 +44,7 @@ async function refuseWhileServed({ ask }: Single): Promise<void> {
   if ((row?.sessions ?? 0) === 0) return;
   throw new FaultError(
     'unavailable',
-    `The database is in use: ${row?.sessions} connections of Longshore are open. Stop every server (and every backup) on it, then restore.`,
+    `The database is in use: ${row?.sessions} connections of Longshore are open. Stop every server (and every backup) on it, then run this again.`,
   );
 }
 

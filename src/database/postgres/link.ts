@@ -13,6 +13,8 @@ export interface LinkOptions {
   readonly url: string;
   /** Milliseconds until a connection must be there. */
   readonly connectMilliseconds: number;
+  /** Looks at the database behind the new connection; rejects where it is not one to be used. */
+  admit?(link: Link): Promise<void>;
 }
 
 /** What a link tells its owner. */
@@ -116,6 +118,8 @@ export async function openLink(options: LinkOptions, events: LinkEvents): Promis
     connectionString: options.url,
     connectionTimeoutMillis: options.connectMilliseconds,
     keepAlive: true,
+    // Statements are sent while those before them are still unanswered, in the order of the calls.
+    pipeline: true,
     stream: () => socket,
     types: typeParsers as never,
   });
@@ -133,6 +137,7 @@ export async function openLink(options: LinkOptions, events: LinkEvents): Promis
     const asked = client.query<{ mode: string }>("select current_setting('transaction_read_only') as mode");
     const { rows } = await Promise.race([asked, late.promise]);
     if (rows[0]?.mode === 'on') throw readOnly();
+    if (options.admit !== undefined) await Promise.race([options.admit(link), late.promise]);
   } catch (error) {
     link.destroy(error as Error);
     throw error;

@@ -21,6 +21,7 @@ import type { Migration } from '../migrate.ts';
 import { Touched } from '../touched.ts';
 import { within } from '../within.ts';
 import { postgresFault } from './faults.ts';
+import { forwardOnly } from './forward.ts';
 import { PostgresHints } from './hints.ts';
 import { readOnly } from './link.ts';
 import { migratePostgres } from './migrate.ts';
@@ -56,8 +57,10 @@ function hotOn({ lookUps: statements }: Pool): Hot {
 export async function openPostgresParts(parts: PostgresParts): Promise<Database> {
   const { log, clock, ticks } = parts;
   // One connection of those that are allowed is kept for hints and for signs of life.
+  const forward = forwardOnly();
   const pool: Pool = new Pool({
     ...parts,
+    admit: forward.admit,
     connections: Math.max(1, parts.connections - 1),
     probe: () => hints.probe(),
     onBroken(error) {
@@ -80,6 +83,7 @@ export async function openPostgresParts(parts: PostgresParts): Promise<Database>
     await Promise.all([hints.close(), pool.close()]);
     throw error;
   }
+  const stopLooking = forward.watch(pool);
   const touched = new Touched();
   const names = new Set(parts.commands.map(({ name }) => name));
   const environment = { pool, ticks, clock, log, onTouched: touched.tell, telling: hints.telling };
@@ -103,6 +107,7 @@ export async function openPostgresParts(parts: PostgresParts): Promise<Database>
     dataVersion: () => ++version,
     ping: () => within(ping(pool)),
     close() {
+      stopLooking();
       closing ??= Promise.all([hints.close(), pool.close()]).then(() => undefined);
       return closing;
     },

@@ -26,6 +26,8 @@ export interface PoolOptions {
   readonly clock: Clock;
   /** Asks the server for a sign of life on a connection that is not the pool's. */
   probe(): Promise<unknown>;
+  /** Looks at the database behind each new connection; rejects where it is not one to be used. */
+  admit?(link: Link): Promise<void>;
   /** A connection broke, or could not be made; the first time of each outage. */
   onBroken(error: Error): void;
   /** The first connection after an outage. */
@@ -154,6 +156,11 @@ export class Pool {
     this.#hand(link);
   }
 
+  /** No connection is to be used any more: each is made anew, and looked at. */
+  distrust(error: Error): void {
+    this.#hung(error);
+  }
+
   /** Waits for what runs or waits, and closes every connection. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -239,7 +246,9 @@ export class Pool {
     const generation = this.#generation;
     let link: Link;
     try {
-      link = await openLink({ url: this.#options.url, connectMilliseconds: CONNECT_MILLISECONDS }, this.#events);
+      const { url, admit } = this.#options;
+      const options = { url, connectMilliseconds: CONNECT_MILLISECONDS, ...(admit === undefined ? {} : { admit }) };
+      link = await openLink(options, this.#events);
     } catch (error) {
       this.#connecting--;
       this.#failed(error as Error);
