@@ -379,6 +379,30 @@ test('a kept connection that was closed meanwhile is not an error for what chang
   });
 });
 
+test('an answer that nobody reads keeps its connection where it is short, and ends where it is not', async () => {
+  const sockets = new Set<object>();
+  await using server = await serve((request, response) => {
+    sockets.add(request.socket);
+    if (request.url === '/endless') {
+      response.write('x');
+      response.on('close', () => response.destroy());
+    } else setTimeout(() => response.end('rest'), 5);
+    response.flushHeaders();
+  });
+  await withClient({ ...OPEN, concurrency: 1 }, async (client) => {
+    for (let i = 0; i < 5; i++) {
+      const answer = await client.send({ url: server.origin });
+      answer.close();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    assert.equal(sockets.size, 1);
+    const endless = await client.send({ url: `${server.origin}/endless`, limits: { stall: 100, total: 200 } });
+    endless.close();
+    await once(server.asked.at(-1)!.socket, 'close');
+    assert.equal(String(await (await client.send({ url: server.origin })).bytes(10)), 'rest');
+  });
+});
+
 test('an abort reaches a body under way', async () => {
   await using server = await serve((_request, response) => void response.write('abc'));
   await withClient(OPEN, async (client) => {

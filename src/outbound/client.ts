@@ -83,6 +83,7 @@ const MOST_HEADER_BYTES = 32 * 1024;
 const LONGEST_URL = 8 * 1024;
 /** So much of an answer that nobody wants is read to keep its connection. */
 const DUMPED = 16 * 1024;
+const DUMP_MILLISECONDS = 1_000;
 const SECRETS: ReadonlySet<string> = new Set(['authorization', 'cookie', 'proxy-authorization']);
 
 /** Makes a client of a policy. */
@@ -234,7 +235,9 @@ class Answer {
 
   /** Not wanted: its connection is kept where little is left of it. */
   drop(): void {
-    void this.#source.dump({ limit: DUMPED }).catch(() => {});
+    const source = this.#source;
+    const late = after(DUMP_MILLISECONDS, () => source.destroy());
+    void source.dump({ limit: DUMPED }).then(late, late);
   }
 
   /** For the caller: nobody asked for an encoding, so one is a lie. */
@@ -244,7 +247,7 @@ class Answer {
       this.#source.destroy();
       throw outboundFault('corrupt', this.url, 'answered with an encoding that it was not asked for');
     }
-    const body = watchedBody(this.#source, { failed: this.#failed, closed: this.#end });
+    const body = watchedBody(this.#source, { failed: this.#failed, leave: () => this.drop(), closed: this.#end });
     const { url } = this;
     return {
       status: this.status,

@@ -9,7 +9,9 @@ export interface BodyWatch {
   end?(): void;
   /** Makes the reader's error of the source's. */
   failed?(error: Error): Error;
-  /** Once, at the very end of it, whatever happened. */
+  /** Lets go of a source of which nothing was read, instead of destroying it: it ends soon then. */
+  leave?(): void;
+  /** Once, when the source is done with, whatever happened. */
   closed?(): void;
 }
 
@@ -21,6 +23,7 @@ export function watchedBody(source: Readable, watch: BodyWatch): Readable {
 class WatchedBody extends Readable {
   readonly #source: Readable;
   readonly #watch: BodyWatch;
+  #began = false;
 
   constructor(source: Readable, watch: BodyWatch) {
     super({ highWaterMark: 64 * 1024 });
@@ -54,12 +57,16 @@ class WatchedBody extends Readable {
   }
 
   override _read(): void {
+    this.#began = true;
     this.#source.resume();
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#source.destroy();
-    this.#watch.closed?.();
+    const { leave, closed } = this.#watch;
+    if (error === null && !this.#began && leave !== undefined && !this.#source.closed) {
+      leave();
+    } else this.#source.destroy();
+    closed?.();
     done(error);
   }
 }

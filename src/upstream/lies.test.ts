@@ -63,8 +63,12 @@ test('a blob of other bytes, too many, too few, without end or encoded never end
       // Beyond the announced length.
       response.socket?.end('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n0123456789');
     },
-    endless: (_request, response) => {
+    endless: (request, response) => {
       response.writeHead(200);
+      if (request.method === 'HEAD') {
+        response.end();
+        return;
+      }
       const more = (): void => {
         while (!response.destroyed && response.write(Buffer.alloc(65_536)));
         response.once('drain', more);
@@ -88,6 +92,25 @@ test('a blob of other bytes, too many, too few, without end or encoded never end
       assert.deepEqual(await whole(from), sample.bytes);
     },
   );
+});
+
+test('a length that the answer does not announce is asked for', async () => {
+  for (const [size, passes] of [
+    [10, true],
+    [9, false],
+    [11, false],
+  ] as const) {
+    await against(
+      (request, response) => {
+        if (request.method === 'HEAD') response.writeHead(200, { 'content-length': String(size) }).end();
+        else response.writeHead(200).end(sample.bytes);
+      },
+      async (from) => {
+        if (passes) assert.deepEqual(await whole(from), sample.bytes);
+        else await assert.rejects(whole(from));
+      },
+    );
+  }
 });
 
 test('a part is the part that was asked for; an upstream without ranges is cut, and still hashed', async () => {

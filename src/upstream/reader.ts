@@ -55,6 +55,15 @@ export function upstreamReader(to: Upstream): RegistryReader {
     return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
   }
 
+  async function resolveBlob(call: Call, repository: RepositoryName, digest: Digest): Promise<Descriptor> {
+    const answer = await to.ask(call, { ...blobAsk(repository, digest), method: 'HEAD' });
+    answer.close();
+    return blobDescriptor(answer, digest, host);
+  }
+
+  /** For answers whose length is not announced (a proxy between that sends in chunks). */
+  const sizeOf = async (...blob: Parameters<typeof resolveBlob>): Promise<number> => (await resolveBlob(...blob)).size;
+
   return {
     getManifest,
 
@@ -76,17 +85,17 @@ export function upstreamReader(to: Upstream): RegistryReader {
       return { mediaType, digest, size };
     },
 
-    async resolveBlob(call, repository, digest) {
-      const answer = await to.ask(call, { ...blobAsk(repository, digest), method: 'HEAD' });
-      answer.close();
-      return blobDescriptor(answer, digest, host);
-    },
+    resolveBlob,
 
     async getBlob(call, repository, digest, range) {
       const headers: Record<string, string> = range === undefined ? {} : { range: rangeHeader(range) };
       const answer = await to.ask(call, { ...blobAsk(repository, digest), headers, limits: BODY_LIMITS });
       try {
-        return blobContent(answer, digest, range, host);
+        const size =
+          answer.status === 200 && contentLength(answer) === undefined
+            ? await sizeOf(call, repository, digest)
+            : undefined;
+        return blobContent(answer, digest, range, host, size);
       } catch (error) {
         answer.close();
         throw error;
@@ -140,8 +149,8 @@ function checkedType(answer: OutboundAnswer, bytes: Uint8Array, host: string): M
   }
 }
 
-function blobDescriptor(answer: OutboundAnswer, digest: Digest, host: string): Descriptor {
-  const size = contentLength(answer);
+function blobDescriptor(answer: OutboundAnswer, digest: Digest, host: string, known?: number): Descriptor {
+  const size = contentLength(answer) ?? known;
   const said = digestHeader(answer, host);
   if (said !== undefined && said !== digest) throw badAnswer(host, `it calls the blob ${digest} ${said}`);
   if (size === undefined) throw badAnswer(host, 'it does not say how large the blob is');
@@ -152,13 +161,19 @@ function rangeHeader({ start, end }: ByteRange): string {
   return `bytes=${start}-${end >= Number.MAX_SAFE_INTEGER ? '' : end - 1}`;
 }
 
-function blobContent(answer: OutboundAnswer, digest: Digest, asked: ByteRange | undefined, host: string): BlobContent {
+function blobContent(
+  answer: OutboundAnswer,
+  digest: Digest,
+  asked: ByteRange | undefined,
+  host: string,
+  known?: number,
+): BlobContent {
   if (answer.status === 206) {
     if (asked === undefined) throw badAnswer(host, 'a part of the blob, where all of it was asked for');
     return partContent(answer, digest, asked, host);
   }
   if (answer.status !== 200) throw badAnswer(host, `the status ${answer.status} for a blob`);
-  const descriptor = blobDescriptor(answer, digest, host);
+  const descriptor = blobDescriptor(answer, digest, host, known);
   const { size } = descriptor;
   const range = { start: asked?.start ?? 0, end: Math.min(asked?.end ?? size, size) };
   if (asked !== undefined && range.start >= size) {
