@@ -158,6 +158,13 @@ export function localUploads(parts: LocalParts): Methods {
         checkLength(length, came);
       }
     }
+    if (broken !== undefined && at.size < session.size) {
+      // Not even the bytes that the row held came into storage: they were acknowledged, so the row keeps them.
+      await advance(session, fence, session.size, before(session, file, claimed.carry));
+      if (session.state?.kind === 'inline')
+        parts.background(parts.storage.discard(file.file, at.state), 'remove the file of a broken append');
+      throw broken.broke === 'storage' ? broken : brokenBody(broken.cause);
+    }
     const next = fileState(parts, file, at, intact);
     const left = await advance(session, fence, at.size, next, closing && broken === undefined && !parts.soleWriter);
     if (intact !== undefined) hashers.set(session.opened.text, intact);
