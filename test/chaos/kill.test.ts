@@ -31,6 +31,16 @@ const CONFIG = {
 
 /** Failpoints that no request over HTTP reaches, each with the test that kills at it instead. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
+  'piece.put.before': 'test/engines/fleet-kills/kill.test.ts',
+  'piece.put.after': 'test/engines/fleet-kills/kill.test.ts',
+  'piece.merge.before': 'test/engines/fleet-kills/kill.test.ts',
+  'piece.merge.after': 'test/engines/fleet-kills/kill.test.ts',
+  'join.store.before': 'test/engines/fleet-kills/kill.test.ts',
+  'join.begin.after': 'test/engines/fleet-kills/kill.test.ts',
+  'join.parts.after': 'test/engines/fleet-kills/kill.test.ts',
+  'join.store.after': 'test/engines/fleet-kills/kill.test.ts',
+  'objects.delete.before': 'test/engines/fleet-kills/kill.test.ts',
+  'objects.delete.after': 'test/engines/fleet-kills/kill.test.ts',
   'restore.commit.before': 'test/chaos/restore.test.ts',
   'restore.commit.after': 'test/chaos/restore.test.ts',
   'gc.review.before': 'test/interleaving/kill.test.ts',

@@ -67,9 +67,11 @@ async function joinSources(
   to: string,
 ): Promise<void> {
   const limit = 60_000 + requestLimit(sizeOf(sources)) / 4;
+  failpoint('join.store.before');
   await watched(limit, 'join the pieces of an upload', (signal) =>
     store.join(to, sources, `${uploadPrefix(id)}scratch-${newWriter()}-`, signal),
   );
+  failpoint('join.store.after');
 }
 
 /** Sources of which each but the last has the store's least size: neighbours are merged through memory where one has not. */
@@ -117,7 +119,9 @@ async function merge({ store, watched }: JoinParts, id: UploadId, group: readonl
   };
   await Promise.all(Array.from({ length: Math.min(8, group.length) }, worker));
   const name = `${uploadPrefix(id)}merged-${newWriter()}`;
+  failpoint('piece.merge.before');
   await watched(requestLimit(bytes.length), 'store a piece of an upload', (signal) => store.put(name, bytes, signal));
+  failpoint('piece.merge.after');
   return { name, size: bytes.length };
 }
 

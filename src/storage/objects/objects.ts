@@ -55,6 +55,8 @@ export interface ObjectOptions {
   /** Tests: the size of pieces and the memory of all uploads. */
   readonly pieceSize?: (number: number, uploads: number) => number;
   readonly room?: Room;
+  /** Tests: who may merge small pieces in memory, and when. */
+  readonly merging?: JoinParts['merging'];
 }
 
 /** One budget for all storages of the process. */
@@ -78,7 +80,7 @@ export async function openObjectStorage(options: ObjectOptions): Promise<BlobSto
     room: options.room ?? shared,
     pieceSize: options.pieceSize ?? pieceSize,
   };
-  const joining: JoinParts = { store, watched, merging };
+  const joining: JoinParts = { store, watched, merging: options.merging ?? merging };
   const running = new Set<Promise<unknown>>();
   let closed = false;
   let written = false;
@@ -177,7 +179,9 @@ export async function openObjectStorage(options: ObjectOptions): Promise<BlobSto
       for (const at of waiting) {
         const batch = names.slice(at, at + DELETE_BATCH);
         try {
+          failpoint('objects.delete.before');
           const refused = await timed(LIST_MILLISECONDS, 'delete objects', (signal) => store.deleteMany(batch, signal));
+          failpoint('objects.delete.after');
           succeeded = true;
           for (const name of refused) left.add(name);
         } catch (cause) {

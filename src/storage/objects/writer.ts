@@ -1,4 +1,5 @@
 /** Collecting an upload's bytes into pieces: up to three are stored while the next one fills and is hashed. */
+import { failpoint } from '../../kit/failpoint.ts';
 import type { UploadId } from '../../oci/names.ts';
 import type { AppendOptions } from '../storage.ts';
 import { requestLimit } from './faults.ts';
@@ -104,10 +105,12 @@ export function pieceWriter(
   }
 
   async function store1(piece: Piece, bytes: Uint8Array, whole: Uint8Array, sent: number, entry: { stored: boolean }) {
+    failpoint('piece.put.before');
     try {
       await watched(requestLimit(bytes.length), 'store a piece of an upload', (signal) =>
         store.put(pieceName(id, piece), bytes, signal),
       );
+      failpoint('piece.put.after');
       entry.stored = true;
       room.release(sent, whole);
     } catch (cause) {

@@ -8,6 +8,7 @@ import {
   type S3Client,
   UploadPartCopyCommand,
 } from '@aws-sdk/client-s3';
+import { failpoint } from '../../kit/failpoint.ts';
 import { fault, REQUEST_MILLISECONDS, requestLimit, timed } from '../objects/faults.ts';
 import type { JoinSource } from '../objects/store.ts';
 import { codeOf } from './errors.ts';
@@ -53,8 +54,10 @@ export async function join(target: Target, sources: readonly JoinSource[], signa
     client.send(new CreateMultipartUploadCommand({ Bucket: bucket, Key: to, ...attributes }), { abortSignal }),
   );
   const upload = { Bucket: bucket, Key: to, UploadId };
+  failpoint('join.begin.after');
   try {
     const Parts = await copyParts(target, upload, parts, signal);
+    failpoint('join.parts.after');
     await limited(256 * 1024 * 1024, signal, (abortSignal) =>
       client.send(new CompleteMultipartUploadCommand({ ...upload, MultipartUpload: { Parts } }), { abortSignal }),
     );
