@@ -18,7 +18,8 @@ import { parseArgs } from 'node:util';
 import { zstdCompressSync } from 'node:zlib';
 import { client } from '../test/support/client.ts';
 import { describe, image, index, jsonPiece, piece, TYPES } from '../test/support/images.ts';
-import { cleanEnvironment, freePort, ROOT, statusOf } from '../test/support/server.ts';
+import { freePort } from '../test/support/port.ts';
+import { cleanEnvironment, ROOT, statusOf } from '../test/support/server.ts';
 
 const { values } = parseArgs({
   options: {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,6 +11,14 @@ import { type AccessEntry, accessLine, openAccessLog } from './access-log.ts';
 import { openLog } from './log.ts';
 import { metricsText, openMetrics, processMetrics } from './metrics.ts';
 import { openTracing } from './trace.ts';
+
+/** Waits until the file is there: it is opened when the system comes to it. */
+async function isThere(path: string): Promise<void> {
+  for (let tries = 0; !existsSync(path); tries++) {
+    if (tries === 500) throw new Error(`${path} never came`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
 
 const folder = mkdtempSync(join(tmpdir(), 'longshore-telemetry-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -110,10 +118,10 @@ describe('access log', () => {
     const path = join(folder, 'access.log');
     const log = openAccessLog(path, silentLog, systemClock);
     for (let index = 0; index < 100; index++) log.write({ ...entry, requestId: `r-${index}` });
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await isThere(path);
     renameSync(path, `${path}.1`);
     log.reopen();
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await isThere(path);
     log.write({ ...entry, requestId: 'last' });
     await log.close();
     log.write(entry);

@@ -4,13 +4,12 @@
  * tests what was just written; the runner builds the bundle first and asks for it by LONGSHORE_TEST_ENTRY=bundle.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { after } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from './port.ts';
 import { temporaryFolder } from './temp.ts';
 
 /** The checkout. */
@@ -74,18 +73,6 @@ process.on('exit', endAll);
 // A test that fails before it stops its server would otherwise keep this process waiting for it. The hooks of test
 // files, which stop theirs properly, run after this one and get their time.
 if (process.env.NODE_TEST_CONTEXT !== undefined) after(() => void setTimeout(endAll, 15_000).unref());
-
-/** A port of 127.0.0.1 that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const probe = createServer();
-  probe.listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const address = probe.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  probe.close();
-  await once(probe, 'close');
-  return address.port;
-}
 
 /** The status of one GET, or undefined where nothing answers. */
 export function statusOf(url: string): Promise<number | undefined> {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { BlobServiceClient, StorageSharedKeyCredential } from '@azure/storage-blob';
-import { freePort } from '../../../test/support/server.ts';
+import { freePort } from '../../../test/support/port.ts';
 import { leftOut } from '../../../test/support/tools.ts';
 import type { AzureSettings } from '../settings.ts';
 

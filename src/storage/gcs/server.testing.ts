@@ -4,7 +4,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort } from '../../../test/support/server.ts';
+import { freePort } from '../../../test/support/port.ts';
 import { findTool, withTools } from '../../../test/support/tools.ts';
 import type { GcsSettings } from '../settings.ts';
 

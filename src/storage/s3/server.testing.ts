@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort } from '../../../test/support/server.ts';
+import { freePort } from '../../../test/support/port.ts';
 import { findTool, withTools } from '../../../test/support/tools.ts';
 import type { S3Settings } from '../settings.ts';
 

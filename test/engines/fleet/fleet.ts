@@ -10,7 +10,8 @@ import { postgresBinaries, startPostgres, type TestServer } from '../../../src/d
 import { type S3Server, startS3 } from '../../../src/storage/s3/server.testing.ts';
 import type { S3Settings } from '../../../src/storage/settings.ts';
 import { type Client, client } from '../../support/client.ts';
-import { freePort, type Longshore, startLongshore } from '../../support/server.ts';
+import { freePort } from '../../support/port.ts';
+import { type Longshore, startLongshore } from '../../support/server.ts';
 import { temporaryFolder } from '../../support/temp.ts';
 import { leftOut, withTools } from '../../support/tools.ts';
 import { type Balancer, startBalancer } from './balancer.ts';
