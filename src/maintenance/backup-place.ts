@@ -10,10 +10,11 @@ import { createHash } from 'node:crypto';
 import { type Clock, every } from '../kit/clock.ts';
 import { randomId } from '../kit/id.ts';
 import { blobKey } from '../oci/blob-key.ts';
-import { digestFromHex, hexOf, parseAlgorithm, parseDigest } from '../oci/digest.ts';
+import { hexOf, isDigest } from '../oci/digest.ts';
 import { FaultError } from '../oci/error.ts';
 import type { Digest } from '../oci/names.ts';
 import type { BlobStorage } from '../storage/storage.ts';
+import { isPoint } from './backup-point.ts';
 import type { Piece } from './backup-records.ts';
 
 /** A table in a dump. `counter`: the column whose numbers the database gives, and the highest that it gave. */
@@ -149,8 +150,9 @@ export function backupPlace(storage: BlobStorage, clock: Clock): BackupPlace {
     async points(onDamaged) {
       const found: Point[] = [];
       for await (const name of records.list('points/')) {
-        if (!POINT.test(name)) continue;
-        const point = readPoint((await records.get(name)) ?? new Uint8Array());
+        const id = POINT.exec(name)?.[1];
+        if (id === undefined) continue;
+        const point = readPoint(id, (await records.get(name)) ?? new Uint8Array());
         if (point !== undefined) found.push(point);
         else if (onDamaged !== undefined) onDamaged(name);
         else throw new FaultError('corrupt', `The backup's record ${name} is damaged.`);
@@ -200,9 +202,8 @@ export function backupPlace(storage: BlobStorage, clock: Clock): BackupPlace {
     async damaged() {
       const found = new Set<Digest>();
       for await (const name of records.list('damaged/')) {
-        const [algorithm = '', hex = ''] = name.slice('damaged/'.length).split('-');
-        const known = parseAlgorithm(algorithm);
-        if (known !== undefined) found.add(parseDigest(digestFromHex(known, hex)));
+        const digest = name.slice('damaged/'.length).replace('-', ':');
+        if (isDigest(digest)) found.add(digest);
       }
       return found;
     },
@@ -224,13 +225,14 @@ export function backupPlace(storage: BlobStorage, clock: Clock): BackupPlace {
 /** Where a blob lies in a place for backups. */
 export const backupKey = (digest: Digest) => blobKey(digest, 0);
 
-/** The point of a record, or undefined where it is damaged. */
-function readPoint(bytes: Uint8Array): Point | undefined {
+/** The point of a record, or undefined where it is damaged, or is none. */
+function readPoint(id: string, bytes: Uint8Array): Point | undefined {
   const text = Buffer.from(bytes).toString('utf8');
   const line = text.indexOf('\n');
   const body = text.slice(line + 1, -1);
   if (line !== 64 || createHash('sha256').update(body).digest('hex') !== text.slice(0, 64)) return undefined;
-  return parse(Buffer.from(body)) as Point | undefined;
+  const point = parse(Buffer.from(body));
+  return isPoint(id, point) ? (point as Point) : undefined;
 }
 
 function parse(bytes: Uint8Array): unknown {

@@ -20,6 +20,8 @@ const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 const PIECE_BYTES = 2 * 1024 * 1024;
 const MOST_PLAIN = PIECE_BYTES;
+/** Most bytes of a line: the largest manifest in base64 with room to spare. A piece may be named many times. */
+const MOST_LINE = 32 * 1024 * 1024;
 
 /** Writes lines under `prefix`. `end` gives the pieces. */
 export interface LineWriter {
@@ -69,6 +71,7 @@ export async function readPiece(records: Records, { record, sha256 }: Piece): Pr
 /** The lines of a stream. FaultError `corrupt`. */
 export async function* readLines(records: Records, pieces: readonly Piece[]): AsyncGenerator<string> {
   let rest: Buffer[] = [];
+  let waiting = 0;
   for (const piece of pieces) {
     const stored = await readPiece(records, piece);
     let bytes: Buffer;
@@ -84,8 +87,12 @@ export async function* readLines(records: Records, pieces: readonly Piece[]): As
       if (rest.length === 0) yield line.toString('utf8');
       else yield Buffer.concat([...rest, line]).toString('utf8');
       rest = [];
+      waiting = 0;
     }
-    if (at < bytes.length) rest.push(bytes.subarray(at));
+    if (at === bytes.length) continue;
+    rest.push(bytes.subarray(at));
+    waiting += bytes.length - at;
+    if (waiting > MOST_LINE) throw new FaultError('corrupt', 'A line of a backup is longer than any that was written.');
   }
   if (rest.length > 0) throw new FaultError('corrupt', 'A backup ends in the middle of a line.');
 }

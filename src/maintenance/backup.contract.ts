@@ -16,7 +16,7 @@ import { memoryStorage } from '../storage/memory.ts';
 import type { BlobStorage } from '../storage/storage.ts';
 import { type BackupParts, backup } from './backup.ts';
 import { pruneBackups, verifyBackups } from './backup-care.ts';
-import { type BackupPlace, backupKey, backupPlace } from './backup-place.ts';
+import { type BackupPlace, backupKey, backupPlace, type Point } from './backup-place.ts';
 import { restoreDead } from './commands/restore-settle.ts';
 import { type OpenDatabase, type Small, small } from './gc.testing.ts';
 import { openJournal } from './gc-journal.ts';
@@ -107,6 +107,28 @@ export function backupContract(name: string, open: OpenDatabase): void {
         assert.deepEqual(await contents(one.database), before);
         // Numbers go on behind those that were given.
         await one.pushImage('team/other', 'after the restore', 'v1');
+      });
+    });
+
+    test('of somebody who writes tables and columns of his own is refused, and changes nothing', async () => {
+      await withOne(async (one, parts, place) => {
+        await one.pushImage('team/app', 'image', 'v1');
+        await backup(parts());
+        const [point] = await place.points();
+        const tag = point!.tables.find((table) => table.name === 'tag')!;
+        await one.sql(SET_MARK.replace('?', "'a test'"));
+        const before = await contents(one.database);
+        const load = (tables: Point['tables']) =>
+          loadRows({ database: one.database, place, signal }, { ...point!, tables }, () => undefined);
+        for (const name of ['lease', 'migration', 'sqlite_sequence', 'pg_authid', 'no_such', 'tag" where 1=1 --', ''])
+          await assert.rejects(load([{ ...tag, name }]), { code: 'corrupt' }, name);
+        assert.deepEqual(await contents(one.database), before);
+        await assert.rejects(
+          load([{ ...tag, columns: ['a") select 1, 2, 3 --', ...tag.columns.slice(1)] }]),
+          { code: 'corrupt' },
+          'a column',
+        );
+        await one.sql(`delete from lease where name = '${RESTORE_MARK}'`);
       });
     });
 

@@ -1,9 +1,12 @@
 /** Backups on both databases, and the forms that they are kept in. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { after, describe, test } from 'node:test';
+import { zstdCompressSync } from 'node:zlib';
 import { openTestPostgres, openTestSqlite, stopTestServer } from '../database/open.testing.ts';
 import { postgresIsThere } from '../database/postgres/server.testing.ts';
 import { systemClock } from '../kit/clock.ts';
+import type { Digest } from '../oci/names.ts';
 import { memoryStorage } from '../storage/memory.ts';
 import { backupContract } from './backup.contract.ts';
 import { backupPlace, type Point, pointId } from './backup-place.ts';
@@ -50,8 +53,6 @@ describe('lines in records', () => {
     await read([piece!]);
     await assert.rejects(read([{ ...piece!, record: 'dumps/a/other' }]), /missing/);
     await assert.rejects(read([{ ...piece!, sha256: '0'.repeat(64) }]), /damaged/);
-    const { createHash } = await import('node:crypto');
-    const { zstdCompressSync } = await import('node:zlib');
     for (const bytes of [zstdCompressSync(Buffer.alloc(64 * 1024 * 1024)), Buffer.from('no zstd')]) {
       await records.put('dumps/a/bomb', bytes);
       const sha256 = createHash('sha256').update(bytes).digest('hex');
@@ -62,6 +63,23 @@ describe('lines in records', () => {
       .update((await records.get('dumps/a/cut'))!)
       .digest('hex');
     await assert.rejects(read([{ record: 'dumps/a/cut', sha256: cut }]), /middle of a line/);
+  });
+
+  test('a line without end, of one small record that is named again and again, is refused early', async () => {
+    const { records } = memoryStorage();
+    const bytes = zstdCompressSync(Buffer.alloc(2 * 1024 * 1024, 97));
+    assert.ok(bytes.length < 1_000, `${bytes.length} bytes`);
+    await records.put('dumps/a/bomb', bytes);
+    const piece = { record: 'dumps/a/bomb', sha256: createHash('sha256').update(bytes).digest('hex') };
+    let reads = 0;
+    const get = (name: string): ReturnType<typeof records.get> => {
+      reads++;
+      return records.get(name);
+    };
+    const counted = { ...records, get };
+    const lines = readLines(counted, new Array(20_000).fill(piece));
+    await assert.rejects(lines.next(), { code: 'corrupt', message: /longer than any/ });
+    assert.ok(reads < 20, `${reads} records were read`);
   });
 });
 
@@ -105,6 +123,71 @@ describe('a place for backups', () => {
       assert.deepEqual(damaged, [name]);
       await assert.rejects(place.points(), { code: 'corrupt' });
     }
+  });
+
+  test('a point that somebody else wrote, with names that are none, is no point', async () => {
+    const storage = memoryStorage();
+    const place = backupPlace(storage, systemClock);
+    const piece = { record: `dumps/${point.id}/tag-000000.zst`, sha256: 'a'.repeat(64) };
+    const table = { name: 'tag', columns: ['id'], rows: 1, counter: { column: 'id', value: 1 }, pieces: [piece] };
+    const whole = { ...point, tables: [table], blobs: { count: 1, bytes: 1, pieces: [piece] } };
+    await place.putPoint(whole);
+    assert.deepEqual(await place.points(), [whole]);
+    const put = async (value: unknown): Promise<void> => {
+      const text = JSON.stringify(value);
+      const sum = createHash('sha256').update(text).digest('hex');
+      await storage.records.put(`points/${point.id}.json`, Buffer.from(`${sum}\n${text}\n`));
+    };
+    const strange = (name: string): unknown[] => [
+      { ...whole, tables: [{ ...table, name }] },
+      { ...whole, tables: [{ ...table, columns: ['id', name] }] },
+      { ...whole, tables: [{ ...table, counter: { column: name, value: 1 } }] },
+    ];
+    const record = (name: string): unknown[] => [
+      { ...whole, tables: [{ ...table, pieces: [{ ...piece, record: name }] }] },
+      { ...whole, blobs: { ...whole.blobs, pieces: [{ ...piece, record: name }] } },
+    ];
+    for (const value of [
+      ...[null, 1, 'text', [], {}, [whole]],
+      ...['tag" where 1=1 --', 'pg_catalog.pg_authid', 'Tag', '', 'a'.repeat(64), '\u0000', 7 as never].flatMap(
+        strange,
+      ),
+      ...[
+        '../../etc/passwd',
+        `dumps/${point.id}/../../x`,
+        'dumps/another/tag-000000.zst',
+        '/etc/passwd',
+        `dumps/${point.id}/`,
+      ].flatMap(record),
+      { ...whole, id: `${point.id}x` },
+      { ...whole, id: '../../x' },
+      { ...whole, program: '\u001b[2Jx' },
+      { ...whole, installation: 'a\nb' },
+      { ...whole, database: 'mysql' },
+      { ...whole, tables: undefined },
+      { ...whole, tables: {} },
+      { ...whole, missing: ['sha256:../x'] },
+      { ...whole, at: -1 },
+      { ...whole, blobs: { ...whole.blobs, count: '1' } },
+      { ...whole, tables: [{ ...table, rows: 1e300 }] },
+      { ...whole, blobs: { ...whole.blobs, pieces: [{ ...piece, sha256: 'A'.repeat(64) }] } },
+    ]) {
+      await put(value);
+      const damaged: string[] = [];
+      assert.deepEqual(await place.points((name) => damaged.push(name)), [], JSON.stringify(value));
+      assert.equal(damaged.length, 1);
+      await assert.rejects(place.points(), { code: 'corrupt' });
+    }
+  });
+
+  test('marks of damaged blobs that name none are passed over', async () => {
+    const storage = memoryStorage();
+    const place = backupPlace(storage, systemClock);
+    const digest = `sha256:${'b'.repeat(64)}` as Digest;
+    await place.markDamaged(digest);
+    for (const name of ['sha256-zz', `md5-${'a'.repeat(32)}`, `sha256-${'a'.repeat(63)}`, 'x'])
+      await storage.records.put(`damaged/${name}`, Buffer.from(''));
+    assert.deepEqual([...(await place.damaged())], [digest]);
   });
 
   test('a lock that was not renewed for long is taken away, and its owner is told', async () => {

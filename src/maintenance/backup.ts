@@ -21,6 +21,7 @@ import { copyBlob, sideBySide } from './backup-copy.ts';
 import { type BackupPlace, backupKey, type DumpedTable, type Point, pointId } from './backup-place.ts';
 import { lineWriter, type Piece, readLines, rowToLine } from './backup-records.ts';
 import { backupLeaseEnd, backupLeaseRenew, backupLeaseTake } from './commands/backup-lease.ts';
+import { NOT_DUMPED } from './commands/restore-load.ts';
 
 /** How far a backup is. */
 export interface BackupProgress {
@@ -64,9 +65,6 @@ export interface BackupParts {
   readonly signal: AbortSignal;
   onProgress(progress: BackupProgress): void;
 }
-
-/** Tables that no backup holds: what the new database has of its own, and what means nothing in another one. */
-export const NOT_DUMPED: ReadonlySet<string> = new Set(['migration', 'lease', 'job_lease', 'orphan', 'upload']);
 
 /** The lease lasts this long without being renewed, and is renewed this often. */
 const LEASE_MILLISECONDS = 5 * 60_000;

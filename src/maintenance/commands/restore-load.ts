@@ -1,6 +1,6 @@
 /** Loading a database from a backup's dump. Only while the restore's mark is set, so that no server sees it. */
 
-import { raiseCounter } from '../../database/catalog.ts';
+import { raiseCounter, readTables } from '../../database/catalog.ts';
 import type { Command, CommandContext, Value } from '../../database/database.ts';
 import { RESTORE_MARK } from '../../database/restore-mark.ts';
 import { FaultError } from '../../oci/error.ts';
@@ -14,12 +14,29 @@ async function checkMark({ sql }: CommandContext): Promise<void> {
   if (mark === undefined) throw new FaultError('bug', 'A restore went on in a database that is not being restored.');
 }
 
+/** Tables that no backup holds: what the new database has of its own, and what means nothing in another one. */
+export const NOT_DUMPED: ReadonlySet<string> = new Set(['migration', 'lease', 'job_lease', 'orphan', 'upload']);
+
+/** A name as the schema's own are. The dump gives it, and it becomes a part of a statement: checked right here too. */
+function quoted(name: string): string {
+  if (!/^[a-z][a-z0-9_]{0,62}$/.test(name))
+    throw new FaultError('corrupt', 'The backup names a table or column that is none.');
+  return `"${name}"`;
+}
+
 /** Empties tables, those that name others first, so that the dump's rows are the only ones. */
 export const restoreClear: Command<{ tables: readonly string[] }, null> = {
   name: 'restore-clear',
   async run(context, { tables }) {
     await checkMark(context);
-    for (const table of tables) await context.sql.run(`delete from "${table}"`);
+    const { sql, dialect } = context;
+    const shapes = await readTables(dialect, (text, ...values) => sql.all(text, ...values));
+    const known = new Set(shapes.map(({ name }) => name));
+    for (const table of tables) {
+      if (!known.has(table) || NOT_DUMPED.has(table))
+        throw new FaultError('corrupt', 'The backup has rows of a table that no backup has.');
+      await sql.run(`delete from ${quoted(table)}`);
+    }
     return { result: null, touched: [] };
   },
 };
@@ -36,10 +53,10 @@ export const restoreLoad: Command<LoadArgs, null> = {
   name: 'restore-load',
   async run(context, { table, columns, rows }) {
     await checkMark(context);
-    const names = columns.map((column) => `"${column}"`).join(', ');
+    const names = columns.map(quoted).join(', ');
     const one = `(${columns.map(() => '?').join(', ')})`;
     const insert = (count: number): string =>
-      `insert into "${table}" (${names}) values ${Array.from({ length: count }, () => one).join(', ')}`;
+      `insert into ${quoted(table)} (${names}) values ${Array.from({ length: count }, () => one).join(', ')}`;
     let at = 0;
     for (; at + GROUP <= rows.length; at += GROUP)
       await context.sql.run(insert(GROUP), ...rows.slice(at, at + GROUP).flat());
