@@ -44,10 +44,14 @@ export function parseAddress(
   const known = OPTIONS[scheme];
   if (known === undefined)
     throw new AddressError(`A place is a folder, or begins with s3://, gs:// or azblob://, not ${scheme}://.`);
-  const [address = '', query = ''] = text.slice(scheme.length + 3).split('?', 2);
+  const [address = '', query = '', ...more] = text.slice(scheme.length + 3).split('?');
+  if (more.length > 0) throw new AddressError('A place has one "?", in front of its options.');
   const [bucket = '', ...rest] = address.split('/');
+  // Not repeated: whoever writes credentials in front of the name would find them in a log.
   if (!/^[A-Za-z0-9._-]{3,255}$/.test(bucket))
-    throw new AddressError(`In ${scheme}://BUCKET/PREFIX, "${bucket}" is no bucket’s name.`);
+    throw new AddressError(
+      `In ${scheme}://BUCKET/PREFIX, the bucket has 3 to 255 letters, digits, ".", "_" and "-", and no credentials.`,
+    );
   const path = rest.filter((part) => part !== '').join('/');
   const prefix = path === '' ? '' : `${path}/`;
   if (!/^([A-Za-z0-9._-]+\/)*$/.test(prefix) || prefix.length > 256 || /(^|\/)\.\.?\//.test(prefix))
@@ -55,11 +59,12 @@ export function parseAddress(
   const options = new Map<string, string>();
   for (const [name, value] of new URLSearchParams(query)) {
     if (!known.includes(name))
-      throw new AddressError(`${scheme}:// has no option "${name}": it has ${known.join(', ')}.`);
+      throw new AddressError(`An option of ${scheme}:// is one of ${known.join(', ')}, nothing else.`);
+    if (options.has(name)) throw new AddressError(`The option ${name} is given more than once.`);
     options.set(name, value);
   }
   const endpoint = options.get('endpoint');
-  if (endpoint !== undefined && !/^https?:\/\/[^\s/@]+(\/[^\s?#@]*)?$/.test(endpoint))
+  if (endpoint !== undefined && !isEndpoint(endpoint))
     throw new AddressError('An endpoint is an http or https address without credentials.');
   if (scheme === 's3') return s3(bucket, prefix, options, sections.s3);
   if (scheme === 'gs') {
@@ -78,6 +83,11 @@ export function parseAddress(
     ...(account === undefined ? {} : { account }),
     ...(endpoint === undefined ? {} : { endpoint }),
   };
+}
+
+/** An address without credentials, query or fragment, as a library will read it. */
+function isEndpoint(text: string): boolean {
+  return /^https?:\/\/[A-Za-z0-9.:[\]-]+(\/[A-Za-z0-9._~/-]*)?$/.test(text) && URL.canParse(text);
 }
 
 function s3(
