@@ -234,133 +234,137 @@ function putBack(from: string, data: string): void {
   }
 }
 
-describe('an older copy of SQLite', () => {
-  const env: Env = { data: temporaryFolder('older') };
-  const copy = temporaryFolder('older-copy');
-  const story = new Story();
-
-  test('made while it is served, put back 100 commits later: nothing serves it', async () => {
-    const { data } = env;
-    const server = await serve(env);
-    const http = client(server.url);
-    await story.begin(http);
-    assert.equal((await run(env, ['drain'])).code, 0);
-    copyDatabase(data, copy);
-    await story.goOn(http);
-    http.close();
-    await server.kill();
-    await collected(env, (there) => deadStayDead(there, 10));
-    const second = await serve(env);
-    const more = client(second.url);
-    await story.again(more);
-    assert.equal((await run(env, ['drain'])).code, 0);
-    more.close();
-    await second.kill();
-    putBack(copy, data);
-    await refused(env);
-  });
-
-  test('a recovery that is killed anywhere is run again; until it has ended nothing is served', async () => {
-    const names = FAILPOINTS.filter((name) => name.startsWith('older.'));
-    assert.ok(names.length >= 8);
-    for (const name of names) {
-      const ran = await run(env, ['recover'], { LONGSHORE_TEST_FAILPOINT: `${name}:1` });
-      assert.equal(ran.signal, 'SIGKILL', `${name}: ${ran.stderr}`);
-      if (name !== 'older.mark.after' && name !== 'older.end.before') continue;
-      const served = await run(env, ['serve', '--listen', '127.0.0.1:0']);
-      assert.equal(served.code, 1, name);
-      assert.match(served.stdout + served.stderr, /recovery of this database has not ended/, name);
-    }
-  });
-
-  test('recovered, it has what was acknowledged', async () => {
-    putBack(copy, env.data);
-    const done = await recovered(env);
-    assert.ok(done.wasOlder && !done.resumed);
-    const { merged } = done;
-    assert.ok(merged !== undefined && merged.manifests >= 14 && merged.tags >= 15, JSON.stringify(merged));
-    assert.equal(merged.newRepositories, 2);
-    assert.ok(done.buried >= 5, JSON.stringify(done));
-    await checkWhole(env, story);
-  });
-
-  test('recovered once more, nothing changes', async () => {
-    const ran = await run(env, ['recover', '--json']);
-    assert.equal(ran.code, 0, ran.stderr);
-    const { wasOlder, merged, buried } = JSON.parse(ran.stdout) as RecoverResult;
-    assert.deepEqual([wasOlder, buried, merged?.manifests, merged?.tags], [false, 0, 0, 0]);
-    await checkWhole(env, story);
-  });
-});
-
-describe('an older copy of PostgreSQL', () => {
-  let postgres: TestServer | undefined;
-  after(() => postgres?.stop());
-
-  test('put in the place of the newer one under a running server: 503; recovered, it has what was acknowledged', async (t) => {
-    try {
-      postgres = await startPostgres();
-    } catch (error) {
-      if ((error as Error).constructor.name !== 'PostgresMissing' || process.env.LONGSHORE_TEST_ALL === '1')
-        throw error;
-      leftOut('an older database on PostgreSQL: needs PostgreSQL');
-      return t.diagnostic('left out: PostgreSQL');
-    }
-    const env: Env = { data: temporaryFolder('older-pg'), url: await postgres.database('registry') };
+describe('an older database', { concurrency: 2 }, () => {
+  describe('an older copy of SQLite', { concurrency: 1 }, () => {
+    const env: Env = { data: temporaryFolder('older') };
+    const copy = temporaryFolder('older-copy');
     const story = new Story();
-    const first = await serve(env);
-    const http = client(first.url);
-    await story.begin(http);
-    http.close();
-    assert.equal((await run(env, ['drain'])).code, 0);
-    await first.stop();
-    await postgres.sql('create database copy template registry');
 
-    const server = await serve(env);
-    const more = client(server.url);
-    await story.goOn(more);
-    await collected(env, (there) => deadStayDead(there, 10));
-    await story.again(more);
-    assert.equal((await run(env, ['drain'])).code, 0);
-    assert.equal((await more.send('GET', '/readyz')).status, 200);
-    await exchange(postgres, 'registry', 'newer', 'copy');
-    const bodies: string[] = [];
-    for (const [method, path] of [
-      ['GET', '/v2/team/old-0/manifests/latest'],
-      ['GET', '/v2/team/old-1/tags/list'],
-    ] as const) {
-      const answer = await more.send(method, path);
-      assert.equal(answer.status, 503, `${method} ${path}`);
-    }
-    assert.equal((await more.pushBlob('team/old-0', randomPiece(100))).status, 503);
-    const [any] = story.kept;
-    assert.equal((await more.pushManifest('team/old-1', any!.image.manifest, 'never')).status, 503);
-    for (let tried = 0; tried < 100 && bodies.at(-1) !== 'database'; tried++) {
-      const answer = await more.send('GET', '/readyz');
-      if (answer.status === 503)
-        bodies.push((JSON.parse(answer.body.toString()) as { reasons: string[] }).reasons.join());
-      else await sleep(50);
-    }
-    assert.equal(bodies.at(-1), 'database');
-    assert.match(server.output(), /restored or exchanged under this server/);
-    // The newer one is back: it goes on by itself.
-    await exchange(postgres, 'registry', 'copy', 'newer');
-    for (let tried = 0; tried < 200 && (await more.send('GET', '/readyz')).status !== 200; tried++) await sleep(50);
-    await story.check(server.url);
-    more.close();
-    const busy = await run(env, ['recover']);
-    assert.equal(busy.code, 1);
-    assert.match(busy.stderr, /in use/);
-    await server.stop();
+    test('made while it is served, put back 100 commits later: nothing serves it', async () => {
+      const { data } = env;
+      const server = await serve(env);
+      const http = client(server.url);
+      await story.begin(http);
+      assert.equal((await run(env, ['drain'])).code, 0);
+      copyDatabase(data, copy);
+      await story.goOn(http);
+      http.close();
+      await server.kill();
+      await collected(env, (there) => deadStayDead(there, 10));
+      const second = await serve(env);
+      const more = client(second.url);
+      await story.again(more);
+      assert.equal((await run(env, ['drain'])).code, 0);
+      more.close();
+      await second.kill();
+      putBack(copy, data);
+      await refused(env);
+    });
 
-    await exchange(postgres, 'registry', 'newer', 'copy');
-    await refused(env);
-    const done = await recovered(env);
-    assert.ok(done.wasOlder && done.buried >= 5 && (done.merged?.manifests ?? 0) >= 14, JSON.stringify(done));
-    await checkWhole(env, story);
-    // The copy that was newer is the one of before now.
-    await exchange(postgres, 'registry', 'copy', 'newer');
-    await refused(env);
+    test('a recovery that is killed anywhere is run again; until it has ended nothing is served', async () => {
+      const names = FAILPOINTS.filter((name) => name.startsWith('older.'));
+      assert.ok(names.length >= 8);
+      for (const name of names) {
+        const ran = await run(env, ['recover'], { LONGSHORE_TEST_FAILPOINT: `${name}:1` });
+        assert.equal(ran.signal, 'SIGKILL', `${name}: ${ran.stderr}`);
+        if (name !== 'older.mark.after' && name !== 'older.end.before') continue;
+        const served = await run(env, ['serve', '--listen', '127.0.0.1:0']);
+        assert.equal(served.code, 1, name);
+        assert.match(served.stdout + served.stderr, /recovery of this database has not ended/, name);
+      }
+    });
+
+    test('recovered, it has what was acknowledged', async () => {
+      putBack(copy, env.data);
+      const done = await recovered(env);
+      assert.ok(done.wasOlder && !done.resumed);
+      const { merged } = done;
+      assert.ok(merged !== undefined && merged.manifests >= 14 && merged.tags >= 15, JSON.stringify(merged));
+      assert.equal(merged.newRepositories, 2);
+      assert.ok(done.buried >= 5, JSON.stringify(done));
+      await checkWhole(env, story);
+    });
+
+    test('recovered once more, nothing changes', async () => {
+      const ran = await run(env, ['recover', '--json']);
+      assert.equal(ran.code, 0, ran.stderr);
+      const { wasOlder, merged, buried } = JSON.parse(ran.stdout) as RecoverResult;
+      assert.deepEqual([wasOlder, buried, merged?.manifests, merged?.tags], [false, 0, 0, 0]);
+      const server = await serve(env);
+      await story.check(server.url);
+      await server.stop();
+    });
+  });
+
+  describe('an older copy of PostgreSQL', { concurrency: 1 }, () => {
+    let postgres: TestServer | undefined;
+    after(() => postgres?.stop());
+
+    test('put in the place of the newer one under a running server: 503; recovered, it has what was acknowledged', async (t) => {
+      try {
+        postgres = await startPostgres();
+      } catch (error) {
+        if ((error as Error).constructor.name !== 'PostgresMissing' || process.env.LONGSHORE_TEST_ALL === '1')
+          throw error;
+        leftOut('an older database on PostgreSQL: needs PostgreSQL');
+        return t.diagnostic('left out: PostgreSQL');
+      }
+      const env: Env = { data: temporaryFolder('older-pg'), url: await postgres.database('registry') };
+      const story = new Story();
+      const first = await serve(env);
+      const http = client(first.url);
+      await story.begin(http);
+      http.close();
+      assert.equal((await run(env, ['drain'])).code, 0);
+      await first.stop();
+      await postgres.sql('create database copy template registry');
+
+      const server = await serve(env);
+      const more = client(server.url);
+      await story.goOn(more);
+      await collected(env, (there) => deadStayDead(there, 10));
+      await story.again(more);
+      assert.equal((await run(env, ['drain'])).code, 0);
+      assert.equal((await more.send('GET', '/readyz')).status, 200);
+      await exchange(postgres, 'registry', 'newer', 'copy');
+      const bodies: string[] = [];
+      for (const [method, path] of [
+        ['GET', '/v2/team/old-0/manifests/latest'],
+        ['GET', '/v2/team/old-1/tags/list'],
+      ] as const) {
+        const answer = await more.send(method, path);
+        assert.equal(answer.status, 503, `${method} ${path}`);
+      }
+      assert.equal((await more.pushBlob('team/old-0', randomPiece(100))).status, 503);
+      const [any] = story.kept;
+      assert.equal((await more.pushManifest('team/old-1', any!.image.manifest, 'never')).status, 503);
+      for (let tried = 0; tried < 100 && bodies.at(-1) !== 'database'; tried++) {
+        const answer = await more.send('GET', '/readyz');
+        if (answer.status === 503)
+          bodies.push((JSON.parse(answer.body.toString()) as { reasons: string[] }).reasons.join());
+        else await sleep(50);
+      }
+      assert.equal(bodies.at(-1), 'database');
+      assert.match(server.output(), /restored or exchanged under this server/);
+      // The newer one is back: it goes on by itself.
+      await exchange(postgres, 'registry', 'copy', 'newer');
+      for (let tried = 0; tried < 200 && (await more.send('GET', '/readyz')).status !== 200; tried++) await sleep(50);
+      await story.check(server.url);
+      more.close();
+      const busy = await run(env, ['recover']);
+      assert.equal(busy.code, 1);
+      assert.match(busy.stderr, /in use/);
+      await server.stop();
+
+      await exchange(postgres, 'registry', 'newer', 'copy');
+      await refused(env);
+      const done = await recovered(env);
+      assert.ok(done.wasOlder && done.buried >= 5 && (done.merged?.manifests ?? 0) >= 14, JSON.stringify(done));
+      await checkWhole(env, story);
+      // The copy that was newer is the one of before now.
+      await exchange(postgres, 'registry', 'copy', 'newer');
+      await refused(env);
+    });
   });
 });
 
