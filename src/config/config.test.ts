@@ -157,6 +157,38 @@ describe('configuration', () => {
     assert.match(await problemsOf(notSecret), /LONGSHORE_MAIL_HOST_FILE: no such setting/);
   });
 
+  test('an address that is shown holds no credentials and no query', async () => {
+    for (const [key, well] of [
+      ['LONGSHORE_SERVER_PUBLIC_URL', 'https://registry.example.org/sub'],
+      ['LONGSHORE_TRACING_ENDPOINT', 'http://127.0.0.1:4318/v1/traces'],
+      ['LONGSHORE_STORAGE_S3_ENDPOINT', 'http://[::1]:9000'],
+      ['LONGSHORE_STORAGE_GCS_ENDPOINT', 'http://127.0.0.1:4443'],
+      ['LONGSHORE_STORAGE_AZURE_ENDPOINT', 'https://account.example.org'],
+    ] as const) {
+      const rest = {
+        LONGSHORE_STORAGE_S3_BUCKET: 'bucket',
+        LONGSHORE_STORAGE_GCS_BUCKET: 'bucket',
+        LONGSHORE_STORAGE_AZURE_CONTAINER: 'container',
+      };
+      await loadConfig(plain, { environment: { ...rest, [key]: well } });
+      for (const bad of [
+        'https://canary@host.example/',
+        'https://user:canary@host.example/',
+        'https://:canary@host.example/',
+        'https://host.example/?sig=canary',
+        'https://host.example/#canary',
+      ]) {
+        const said = await problemsOf(loadConfig(plain, { environment: { ...rest, [key]: bad } }));
+        assert.match(said, /must hold no/, `${key}=${bad}`);
+        assert.doesNotMatch(said, /canary/);
+      }
+    }
+    const registry = (url: string) =>
+      loadConfig(plain, { environment: {}, file: file(`heal: { registries: [{ url: "${url}" }] }\n`) });
+    await registry('https://registry.example.org');
+    assert.match(await problemsOf(registry('https://user:canary@registry.example.org')), /must hold no name/);
+  });
+
   test('the JSON schema describes every key and forbids others', () => {
     const schema = jsonSchema(plain) as SchemaNode & { additionalProperties?: unknown };
     assert.equal(schema.additionalProperties, false);

@@ -7,7 +7,7 @@ import { access } from './access-schema.ts';
 import { LIMITS, type LimitName, SETTABLE } from './limits.ts';
 import { storage } from './storage-schema.ts';
 import { heal, scrub } from './trust-schema.ts';
-import { addressRange, bytes, duration, listenAddress, secret } from './values.ts';
+import { addressRange, bytes, duration, listenAddress, secret, webAddress } from './values.ts';
 
 /** The program's identity files for TLS. */
 const tls = z
@@ -30,8 +30,7 @@ const tls = z
 
 const server = z.strictObject({
   listen: listenAddress.prefault('127.0.0.1:5000').describe('Where to serve.'),
-  publicUrl: z
-    .url({ protocol: /^https?$/ })
+  publicUrl: webAddress()
     .optional()
     .describe(
       'The address by which clients reach the registry, for the token realm. Absent: the Host of each request.',
@@ -147,8 +146,7 @@ const log = z.strictObject({
 });
 
 const tracing = z.strictObject({
-  endpoint: z
-    .url({ protocol: /^https?$/ })
+  endpoint: webAddress()
     .optional()
     .describe('The OTLP/HTTP address that traces are sent to, as in http://127.0.0.1:4318/v1/traces. Absent: none.'),
   sampleRatio: z.number().min(0).max(1).default(1).describe('Which part of the requests is traced.'),

@@ -1,6 +1,6 @@
 /** Where bytes lie: one of four drivers with a section each, the redirects to it, and the cache in front of it. */
 import * as z from 'zod';
-import { addressRange, bytes, duration, secret } from './values.ts';
+import { addressRange, bytes, duration, secret, webAddress } from './values.ts';
 
 const prefix = z
   .string()
@@ -9,7 +9,7 @@ const prefix = z
   .default('')
   .describe('Put in front of every object’s name, as in "longshore/", so that a bucket can hold more than this.');
 
-const endpoint = z.url({ protocol: /^https?$/ });
+const endpoint = webAddress();
 
 const fs = z.strictObject({
   root: z.string().min(1).optional().describe('The folder. Absent: `storage` in the data folder.'),

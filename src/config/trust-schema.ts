@@ -1,7 +1,7 @@
 /** What watches over stored bytes: the scrub, and where damaged ones are healed from. */
 import * as z from 'zod';
 import { otherPlace } from './storage-schema.ts';
-import { duration, secret } from './values.ts';
+import { duration, secret, webAddress } from './values.ts';
 
 /** The section `scrub`. */
 export const scrub = z.strictObject({
@@ -13,7 +13,7 @@ export const scrub = z.strictObject({
 });
 
 const registry = z.strictObject({
-  url: z.url({ protocol: /^https?$/ }).describe('The registry’s address, as in https://registry.example.org.'),
+  url: webAddress().describe('The registry’s address, as in https://registry.example.org.'),
   repository: z
     .string()
     .max(255)

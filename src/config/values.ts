@@ -63,6 +63,14 @@ export const addressRange = z.string().refine(
   { message: 'must be an address or a range, as in "10.0.0.0/8"' },
 );
 
+/** An http or https address. Addresses are shown and logged: what would be secret in one has a key of its own. */
+export function webAddress() {
+  return z
+    .url({ protocol: /^https?$/ })
+    .refine((text) => !/^[^:]*:\/\/[^/?#\\]*@/.test(text), { message: 'must hold no name and password' })
+    .refine((text) => !/[?#]/.test(text), { message: 'must hold no query' });
+}
+
 /** A string that must not be shown: masked by `config show`, and it may come from a file (`{ file: … }`, `…_FILE`). */
 export function secret(schema: z.ZodString = z.string().min(1)) {
   return schema.meta({ secret: true });
