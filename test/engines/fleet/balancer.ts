@@ -89,11 +89,14 @@ export async function startBalancer(
   server.on('request', handle);
   server.on('checkContinue', handle);
   server.on('connection', (socket: Socket) => {
+    socket.unref();
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
+  // A test that fails before it closes this must not keep its process.
+  server.unref();
   let probing = Promise.resolve();
   const timer = setInterval(() => {
     probing = Promise.all(

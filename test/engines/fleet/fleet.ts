@@ -97,7 +97,10 @@ export interface Fleet {
   readonly http: Client;
   /** SIGKILL, and the same again on its port and data folder. */
   restart(at: number): Promise<void>;
+  /** Ends all as an operator does; throws where one does not end by itself. */
   stop(): Promise<void>;
+  /** Ends all at once, whatever they are doing: for tests that have failed. */
+  destroy(): Promise<void>;
 }
 
 /** How a fleet is started. */
@@ -127,6 +130,10 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
     options.choose,
   );
   const http = client(balancer.url, {}, 64);
+  const hangUp = async (): Promise<void> => {
+    for (const one of [http, ...clients]) one.close();
+    await balancer.close();
+  };
   return {
     shared,
     servers,
@@ -135,12 +142,24 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
     http,
     async restart(at) {
       await servers[at]!.kill();
-      servers[at] = await begin(at);
+      for (let tries = 1; ; tries++) {
+        try {
+          servers[at] = await begin(at);
+          return;
+        } catch (error) {
+          // Its port may be in use for a moment, as the near end of somebody's connection.
+          if (tries === 4 || !String(error).includes('EADDRINUSE')) throw error;
+          await sleep(500);
+        }
+      }
     },
     async stop() {
-      for (const one of [http, ...clients]) one.close();
-      await balancer.close();
+      await hangUp();
       await Promise.all(servers.map((server) => server.stop()));
+    },
+    async destroy() {
+      await hangUp();
+      await Promise.all(servers.map((server) => server.kill()));
     },
   };
 }
