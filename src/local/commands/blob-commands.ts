@@ -17,12 +17,14 @@ import {
   ensureRepository,
   findRepository,
   freshKeyNumber,
+  keyNumber,
   killKey,
   linkBlob,
-  lockBlob,
+  lockBlobWithKey,
   markActive,
   queueReview,
   refuseHeld,
+  together,
 } from './rows.ts';
 import { CLOSED, uploadChanged, uploadUnknown } from './upload-commands.ts';
 
@@ -54,19 +56,20 @@ export const blobReserve: Command<{ digest: Uint8Array; size: number }, Reserved
   name: 'blob-reserve',
   grows: true,
   async run(context, { digest, size }) {
-    const row = await lockBlob(context, digest);
+    const { row, fresh } = await lockBlobWithKey(context, digest);
     if (row.state === 'live') return { result: { n: row.n ?? 0, live: true, stored: row.stored === 1 }, touched: [] };
-    if (row.state === 'damaged') await killKey(context, digest, row.n ?? 0);
-    const n = row.state === 'incoming' ? (row.n ?? 0) : await freshKeyNumber(context, digest);
+    const n = await keyNumber(context, digest, row, fresh);
     const lease = context.tick + context.ticks.grace;
-    await context.sql.run(
-      "update blob set state = 'incoming', size = ?, n = ?, stored = 0, lease_tick = ? where digest = ?",
-      size,
-      n,
-      lease,
-      digest,
+    await together(
+      context.sql.run(
+        "update blob set state = 'incoming', size = ?, n = ?, stored = 0, lease_tick = ? where digest = ?",
+        size,
+        n,
+        lease,
+        digest,
+      ),
+      queueReview(context, 0, digest, lease + 1),
     );
-    await queueReview(context, 0, digest, lease + 1);
     return { result: { n, live: false, stored: false }, touched: [] };
   },
 };
@@ -130,29 +133,32 @@ export const blobPut: Command<
     const { sql } = context;
     const repository = await ensureRepository(context, push.repository);
     await checkGuards(context, repository.id, push.guards);
-    await queueReview(context, repository.id, push.digest, context.tick + context.ticks.grace);
-    const row = await lockBlob(context, push.digest);
+    const [, { row, fresh }] = await together(
+      queueReview(context, repository.id, push.digest, context.tick + context.ticks.grace),
+      lockBlobWithKey(context, push.digest),
+    );
+    const writes: Promise<unknown>[] = [];
     if (row.state === 'live') {
       // Stored bytes are believed only when somebody has just looked.
       if (row.stored === 1 && push.checked !== row.n) return { result: { linked: false, n: row.n ?? 0 }, touched: [] };
     } else {
-      if (row.state === 'damaged') await killKey(context, push.digest, row.n ?? 0);
-      const n = row.state === 'incoming' ? (row.n ?? 0) : await freshKeyNumber(context, push.digest);
-      await sql.run(
-        "update blob set state = 'live', size = ?, n = ?, stored = 0, lease_tick = 0 where digest = ?",
-        push.size,
-        n,
-        push.digest,
-      );
-      await sql.run(
-        'insert into content (digest, bytes) values (?, ?) on conflict (digest) do nothing',
-        push.digest,
-        push.bytes,
+      const n = await keyNumber(context, push.digest, row, fresh);
+      writes.push(
+        sql.run(
+          "update blob set state = 'live', size = ?, n = ?, stored = 0, lease_tick = 0 where digest = ?",
+          push.size,
+          n,
+          push.digest,
+        ),
+        sql.run(
+          'insert into content (digest, bytes) values (?, ?) on conflict (digest) do nothing',
+          push.digest,
+          push.bytes,
+        ),
       );
     }
-    await finishPush(context, repository.id, push);
+    await together(...writes, finishPush(context, repository.id, push), markActive(context, repository));
     if (row.state === 'damaged') await recordHealed(context, push.digest, 'push', push.facts);
-    await markActive(context, repository);
     return { result: { linked: true, n: row.n ?? 0 }, touched: [] };
   },
 };
@@ -165,14 +171,16 @@ async function endUpload({ sql }: CommandContext, { id, fence }: UploadEnd): Pro
 }
 
 async function finishPush(context: CommandContext, repositoryId: number, push: BlobPush): Promise<void> {
-  await linkBlob(context, repositoryId, push.digest, push.size);
-  if (push.upload !== null) await endUpload(context, push.upload);
-  await emit(context, repositoryId, {
-    type: 'blob.pushed',
-    repository: push.repository,
-    blob: { mediaType: OCTET_STREAM, digest: digestFromBytes(push.digest), size: push.size },
-    ...push.facts,
-  });
+  await together(
+    linkBlob(context, repositoryId, push.digest, push.size),
+    push.upload === null ? undefined : endUpload(context, push.upload),
+    emit(context, repositoryId, {
+      type: 'blob.pushed',
+      repository: push.repository,
+      blob: { mediaType: OCTET_STREAM, digest: digestFromBytes(push.digest), size: push.size },
+      ...push.facts,
+    }),
+  );
 }
 
 /** Links a blob of another repository; its size, or undefined where neither this nor the source has a live link. */

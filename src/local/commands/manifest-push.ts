@@ -15,12 +15,14 @@ import { dropFallback, indexFallback, subjectOfFallback } from './referrer-rows.
 import {
   addUsage,
   ensureRepository,
-  freshKeyNumber,
-  killKey,
+  forEachOf,
+  keyNumber,
   lockBlob,
+  lockBlobWithKey,
   markActive,
   recordTagEvent,
   refuseHeldMove,
+  together,
 } from './rows.ts';
 
 /** A parsed manifest as plain data. `annotations` is JSON. Digests are in the database's form, sorted. */
@@ -63,17 +65,23 @@ export const manifestPush: Command<ManifestPush, undefined> = {
     await storeContent(context, push);
     const manifest = await upsertManifest(context, repository.id, push);
     if (!manifest.existed) {
-      for (const { digest } of push.blobs) await addReference(sql, manifest.id, repository.id, digest, null, 0);
-      for (const child of children)
-        await addReference(sql, manifest.id, repository.id, child.digest, child.id, child.isChild);
-      await addUsage(sql, repository.id, push.bytes.length, 1);
+      const references: Child[] = [
+        ...push.blobs.map(({ digest }): Child => ({ digest, id: null, isChild: 0 })),
+        ...children,
+      ];
+      await forEachOf(references, ({ digest, id, isChild }) =>
+        addReference(sql, manifest.id, repository.id, digest, id, isChild),
+      );
     }
-    await sql.run(
-      `update reference set child_id = ?
-       where repository_id = ? and digest = ? and is_child = 1 and child_id is null`,
-      manifest.id,
-      repository.id,
-      push.digest,
+    await together(
+      manifest.existed ? undefined : addUsage(sql, repository.id, push.bytes.length, 1),
+      sql.run(
+        `update reference set child_id = ?
+         where repository_id = ? and digest = ? and is_child = 1 and child_id is null`,
+        manifest.id,
+        repository.id,
+        push.digest,
+      ),
     );
     if (push.subject !== null) await upsertReferrer(context, repository.id, manifest.id, push, push.subject);
     const moved: { tag: Tag; from: Uint8Array | undefined }[] = [];
@@ -81,9 +89,11 @@ export const manifestPush: Command<ManifestPush, undefined> = {
       const from = await moveTag(context, repository.id, manifest.id, push, tag);
       if (from !== 'same') moved.push({ tag, from });
     }
-    if (repository.shown === 0) await sql.run('update repository set shown = 1 where id = ?', repository.id);
-    await markActive(context, repository);
-    await announce(context, repository.id, push, moved);
+    await together(
+      repository.shown === 0 ? sql.run('update repository set shown = 1 where id = ?', repository.id) : undefined,
+      markActive(context, repository),
+      announce(context, repository.id, push, moved),
+    );
     return { result: undefined, touched: [push.repository] };
   },
 };
@@ -112,8 +122,9 @@ async function checkBlobs(
   push: ManifestPush,
   missing: Digest[],
 ): Promise<void> {
-  for (const { digest, required } of push.blobs) {
-    if (await isLinked(context, repositoryId, digest)) continue;
+  const linked = await forEachOf(push.blobs, ({ digest }) => isLinked(context, repositoryId, digest));
+  for (const [at, { digest, required }] of push.blobs.entries()) {
+    if (linked[at] === true) continue;
     if (required && push.sparse !== 'all') missing.push(digestFromBytes(digest));
     else await lockBlob(context, digest); // an `absent` row, so that the foreign key always holds
   }
@@ -151,21 +162,26 @@ async function checkChildren(
 /** The manifest's own row is live with its bytes inline; they stay there after the spill, for pulls. */
 async function storeContent(context: CommandContext, push: ManifestPush): Promise<void> {
   const { sql } = context;
-  const row = await lockBlob(context, push.digest);
+  const { row, fresh } = await lockBlobWithKey(context, push.digest);
+  const writes: Promise<unknown>[] = [];
   if (row.state !== 'live') {
-    if (row.state === 'damaged') await killKey(context, push.digest, row.n ?? 0);
-    const n = row.state === 'incoming' ? (row.n ?? 0) : await freshKeyNumber(context, push.digest);
-    await sql.run(
-      "update blob set state = 'live', size = ?, n = ?, stored = 0, lease_tick = 0 where digest = ?",
-      push.bytes.length,
-      n,
-      push.digest,
+    const n = await keyNumber(context, push.digest, row, fresh);
+    writes.push(
+      sql.run(
+        "update blob set state = 'live', size = ?, n = ?, stored = 0, lease_tick = 0 where digest = ?",
+        push.bytes.length,
+        n,
+        push.digest,
+      ),
     );
   }
-  await sql.run(
-    'insert into content (digest, bytes) values (?, ?) on conflict (digest) do nothing',
-    push.digest,
-    push.bytes,
+  await together(
+    ...writes,
+    sql.run(
+      'insert into content (digest, bytes) values (?, ?) on conflict (digest) do nothing',
+      push.digest,
+      push.bytes,
+    ),
   );
   if (row.state === 'damaged') await recordHealed(context, push.digest, 'push', push.facts);
 }
@@ -319,22 +335,24 @@ async function announce(
     ...(push.artifactType === null ? {} : { artifactType: push.artifactType }),
   };
   const subject = push.subject === null ? {} : { subject: digestFromBytes(push.subject) };
-  await emit(context, repositoryId, {
-    type: 'manifest.pushed',
-    repository: push.repository,
-    manifest,
-    tags: push.tags,
-    ...subject,
-    ...push.facts,
-  });
-  for (const { tag, from } of moved) {
-    await emit(context, repositoryId, {
-      type: 'tag.moved',
+  await together(
+    emit(context, repositoryId, {
+      type: 'manifest.pushed',
       repository: push.repository,
-      tag,
-      to: digest,
-      ...(from === undefined ? {} : { from: digestFromBytes(from) }),
+      manifest,
+      tags: push.tags,
+      ...subject,
       ...push.facts,
-    });
-  }
+    }),
+    ...moved.map(({ tag, from }) =>
+      emit(context, repositoryId, {
+        type: 'tag.moved',
+        repository: push.repository,
+        tag,
+        to: digest,
+        ...(from === undefined ? {} : { from: digestFromBytes(from) }),
+        ...push.facts,
+      }),
+    ),
+  );
 }

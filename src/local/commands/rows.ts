@@ -1,12 +1,43 @@
 /**
  * The rows that every command needs, found or made in the one lock order: repository, queue (repository, digest),
  * blob, queue (0, digest), link, manifest, tag. What stands in {braces} is PostgreSQL's row lock.
+ *
+ * Statements that need no answer of one another are called `together`: they run in the order of the calls, and
+ * PostgreSQL gets them in one round trip.
  */
 import type { CommandContext } from '../../database/database.ts';
 import type { Facts } from '../../kit/facts.ts';
 import { uuidv7 } from '../../kit/id.ts';
 import { RegistryError } from '../../oci/error.ts';
 import type { BlobState, RepositoryName } from '../../oci/names.ts';
+
+/**
+ * Waits for all of it, then rejects with the first failure: nothing may still call a statement when its transaction
+ * is taken back.
+ */
+export async function together<const Work extends readonly unknown[]>(
+  ...work: Work
+): Promise<{ -readonly [At in keyof Work]: Awaited<Work[At]> }> {
+  const settled = await Promise.allSettled(work);
+  const failed = settled.find((one) => one.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  return settled.map((one) => (one as PromiseFulfilledResult<unknown>).value) as never;
+}
+
+/** So many statements of one kind are called together. */
+const GROUP = 64;
+
+/** Calls `work` for every item in order, a group of them together. */
+export async function forEachOf<Item, Result>(
+  items: readonly Item[],
+  work: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  for (let at = 0; at < items.length; at += GROUP) {
+    results.push(...((await together(...items.slice(at, at + GROUP).map(work))) as Result[]));
+  }
+  return results;
+}
 
 /** A repository's row as commands use it. */
 export interface RepositoryRow {
@@ -53,15 +84,30 @@ export interface BlobRow {
   readonly stored: number;
 }
 
+const BLOB_ROW = "insert into blob (digest, state) values (?, 'absent') on conflict (digest) do nothing";
+const LOCKED_BLOB = 'select state, size, n, stored from blob where digest = ? {for no key update}';
+
 /** The blob's row, locked; made `absent` where there was none. Asked again until found: the collector may come between. */
 export async function lockBlob({ sql }: CommandContext, digest: Uint8Array): Promise<BlobRow> {
   for (;;) {
-    await sql.run("insert into blob (digest, state) values (?, 'absent') on conflict (digest) do nothing", digest);
-    const row = await sql.get<BlobRow>(
-      'select state, size, n, stored from blob where digest = ? {for no key update}',
-      digest,
-    );
+    const [, row] = await together(sql.run(BLOB_ROW, digest), sql.get<BlobRow>(LOCKED_BLOB, digest));
     if (row !== undefined) return row;
+  }
+}
+
+/** The same, with what `freshKeyNumber` says under the lock. */
+export async function lockBlobWithKey(
+  context: CommandContext,
+  digest: Uint8Array,
+): Promise<{ readonly row: BlobRow; readonly fresh: number }> {
+  const { sql } = context;
+  for (;;) {
+    const [, row, fresh] = await together(
+      sql.run(BLOB_ROW, digest),
+      sql.get<BlobRow>(LOCKED_BLOB, digest),
+      freshKeyNumber(context, digest),
+    );
+    if (row !== undefined) return { row, fresh };
   }
 }
 
@@ -86,6 +132,19 @@ export async function killKey(
     tick,
     size ?? null,
   );
+}
+
+/** The number under which the bytes of a row that is not live are to lie. A damaged one's key is dead from now on. */
+export async function keyNumber(
+  context: CommandContext,
+  digest: Uint8Array,
+  row: BlobRow,
+  fresh: number,
+): Promise<number> {
+  if (row.state === 'incoming') return row.n ?? 0;
+  if (row.state !== 'damaged') return fresh;
+  await killKey(context, digest, row.n ?? 0);
+  return freshKeyNumber(context, digest);
 }
 
 /** Queues a review, never earlier than one that is queued. repositoryId 0: of the blob's row. Also the lock of that link. */
