@@ -182,6 +182,11 @@ function notesOf(load: string): string[] {
     `${processors.length} × ${processors[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, Node ${process.versions.node}, data on ${fileSystemOf(context.folder)}; load average before the run ${load}; everything on one machine over loopback.`,
     `Longshore: the bundle by bin/longshore, commit ${commit()}, durability full, access log to a file. It syncs everything before 201.`,
     `Distribution ${tools.distribution === undefined ? 'was not there (npm run test:setup builds it)' : 'v3.1.2: files, delete on, log level error, access log to a file, no tracing'}.`,
+    ...(context.fleet
+      ? [
+          'The fleet: PostgreSQL with fsync and synchronous_commit on, and versitygw over files (it syncs nothing) as the S3 server, both on this machine; Longshore uses both, Distribution (v3.1.2, driver s3, path style, in-memory descriptor cache as in its image) the S3 server only. CPU “with PostgreSQL and S3” is that of all three, also where peers rest meanwhile. Statements, WAL and requests are counted per database and bucket, with what jobs did meanwhile.',
+        ]
+      : []),
     `zot ${tools.zot === undefined ? 'was not there' : 'minimal, with storage.commit (it syncs)'}; olareg ${tools.olareg === undefined ? 'was not there' : 'syncs nothing'}.`,
     `GETs by ${tools.wrk === undefined ? 'bare sockets' : 'wrk'}, HEADs by bare sockets, pulls by ${tools.curl === undefined ? 'node:http' : 'curl'}, pushes and paced GETs by node:http, each in processes of their own. CPU is the server’s, from /proc.`,
     ...(context.quick ? ['Quick: tiny amounts in one round; a check of the programs and no measurement.'] : []),

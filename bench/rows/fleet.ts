@@ -238,6 +238,17 @@ export function fleetLargeGroup(context: Context): Group {
   let engines: Engines;
   const push = (peer: Peer, clients: number, each: number, push = `push-${sequence++}`): Promise<Driven> =>
     drive({ kind: 'push', url: peer.url, repository: 'bench/push', clients, each, size: SIZE, name: push }, peer.pid);
+  /** The first one of a process is checked against the digest on its way. */
+  const bigPull = (id: string, which: string, each: number): Row => ({
+    id,
+    title: `${which} of one blob of ${text} through the server`,
+    figures: LARGE,
+    measure(peer) {
+      const paths = [`/v2/bench/big/blobs/${digest ?? ''}`];
+      const asked = { url: peer.url, pid: peer.pid, paths, each, http: '1.1' } as const;
+      return large(engines, peer, () => pull(asked, size, context.tools));
+    },
+  });
   const rows: Row[] = [
     {
       id: 'fleet-push-1',
@@ -261,16 +272,8 @@ export function fleetLargeGroup(context: Context): Group {
         return large(engines, peer, () => drive(task, peer.pid, 600));
       },
     },
-    {
-      id: 'fleet-big-pull',
-      title: `Pull of one blob of ${text} through the server`,
-      figures: LARGE,
-      measure(peer) {
-        const paths = [`/v2/bench/big/blobs/${digest ?? ''}`];
-        const asked = { url: peer.url, pid: peer.pid, paths, each: 1, http: '1.1' } as const;
-        return large(engines, peer, () => pull(asked, size, context.tools));
-      },
-    },
+    bigPull('fleet-big-first', 'First pull', 1),
+    bigPull('fleet-big-pull', 'Later pulls', 2),
   ];
   return {
     id: 'fleet-large',
