@@ -4,6 +4,7 @@
  *
  *   node tools/image.ts [--arch amd64|arm64]… [--tag TAG] [--out oci:FOLDER] [--offline]
  *   node tools/image.ts --fetch [--arch …]     only fetches packages and Node, into `.cache`
+ *   node tools/image.ts --rootfs FOLDER        only makes the root file system, without buildah: for the Containerfile
  *
  * Gives an OCI layout; with two architectures an index of both. The packages are the newest that apt's sources have;
  * `--offline` takes those that were fetched last. The same packages and the same sources give the same digests
@@ -67,6 +68,7 @@ const { values } = parseArgs({
     tag: { type: 'string', default: VERSION },
     out: { type: 'string', default: `oci:${join(root, 'dist/image')}` },
     fetch: { type: 'boolean', default: false },
+    rootfs: { type: 'string' },
     offline: { type: 'boolean', default: false },
   },
 });
@@ -159,7 +161,7 @@ function bundled(): string[] {
 function install(architecture: Architecture, folder: string): void {
   const home = join(folder, HOME);
   mkdirSync(join(home, 'dist'), { recursive: true });
-  mkdirSync(join(folder, 'usr/bin'));
+  mkdirSync(join(folder, 'usr/bin'), { recursive: true });
   copyFileSync(nodeOf(architecture), join(home, 'node'));
   chmodSync(join(home, 'node'), 0o755);
   // Its symbols are a fifth of it; another machine's programs need that machine's strip.
@@ -274,5 +276,12 @@ if (values.fetch || !values.offline) {
 }
 if (!values.fetch) {
   run(process.execPath, [join(root, 'tools/prepare.mjs'), 'run']);
-  buildAll();
+  if (values.rootfs === undefined) buildAll();
+  else {
+    const [architecture = own] = architectures;
+    const folder = resolve(values.rootfs);
+    assemble(architecture, folder);
+    install(architecture, folder);
+    mkdirSync(join(folder, 'data'), { mode: 0o700 });
+  }
 }
