@@ -147,7 +147,7 @@ async function runGroup(group: Group, share: number): Promise<void> {
 }
 
 function wantedGroups(): Group[] {
-  const fleet = [fleetSmallGroup, fleetLargeGroup, fleetRedirectGroup];
+  const fleet = [fleetSmallGroup, fleetRedirectGroup, fleetLargeGroup];
   const one = [smallGroup, pushGroup, pullGroup, pullTlsGroup, scaleGroup, gcGroup, footprintGroup];
   const all = (isFleet ? fleet : [...one, ...fleet]).map((make) => make(context));
   if (flags.rows === undefined) return all;

@@ -160,8 +160,7 @@ export function fleetSmallGroup(context: Context): Group {
     title: `Small images (2 × 10 KB, configuration, manifest), ${clients} client${clients > 1 ? 's' : ''}`,
     figures: figures('images', '/s', times(2)),
     runsOn: (peer) => !two(peer) || clients > 1,
-    measure: (peer) =>
-      costs(engines, peer, (one) => imagesOn(one, clients / (peer.instances?.length ?? 1), seconds * 2)),
+    measure: (peer) => costs(engines, peer, (one) => imagesOn(one, clients / (peer.instances?.length ?? 1), seconds)),
   });
   const rows: Row[] = [
     get('fleet-get-1', 'Manifest GET by tag', MANIFEST, 1, times(3)),
@@ -182,7 +181,7 @@ export function fleetSmallGroup(context: Context): Group {
   return {
     id: 'fleet-small',
     rows,
-    weight: 2,
+    weight: 1.4,
     open: () =>
       opened(
         context,
@@ -231,7 +230,7 @@ async function large(engines: Engines, peer: Peer, work: () => Promise<Driven>):
 /** Large blobs through the server. Everything is new in every round: the store would grow over the disk. */
 export function fleetLargeGroup(context: Context): Group {
   const size = context.quick ? 96 * MiB : context.long || context.fleet ? 4096 * MiB : 512 * MiB;
-  const [alone, together] = context.quick ? [1, 1] : [6, 2];
+  const [alone, together] = context.quick ? [1, 1] : [4, 1];
   const name = 'fleet-big';
   const text = size >= 1024 * MiB ? `${size / 1024 / MiB} GiB` : `${size / MiB} MiB`;
   let digest: string | undefined;
@@ -279,7 +278,7 @@ export function fleetLargeGroup(context: Context): Group {
     id: 'fleet-large',
     rows,
     fresh: true,
-    weight: 2,
+    weight: 3,
     open: () =>
       opened(
         context,
