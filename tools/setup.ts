@@ -184,8 +184,22 @@ async function setupServers(): Promise<void> {
   }
 }
 
+/** What images and executables of both architectures are made of, for the tests of `test/deploy`. */
+async function setupImages(): Promise<void> {
+  if (!existsSync('/usr/bin/apt-get')) return;
+  const architectures = ['amd64', 'arm64'].filter((name) => !existsSync(join(ROOT, '.cache/image', name)));
+  if (architectures.length === 0) {
+    say('the Debian packages of the image are there');
+    return;
+  }
+  say(`fetching the Debian packages of the image for ${architectures.join(' and ')}`);
+  const args = ['tools/image.ts', '--fetch', ...architectures.flatMap((name) => ['--arch', name])];
+  await twice('fetching them', () => execute(process.execPath, args));
+}
+
 try {
   await setupPackages();
+  await setupImages();
   await setupServers();
   await setupGo();
   say('done');
