@@ -12,7 +12,8 @@ import { postgresBinaries, startPostgres } from '../../src/database/postgres/ser
 import { VERSION } from '../../src/version.ts';
 import { client } from '../support/client.ts';
 import { image, randomPiece } from '../support/images.ts';
-import { freePort, longshoreCommand, ROOT, startLongshore, statusOf } from '../support/server.ts';
+import { freePort } from '../support/port.ts';
+import { longshoreCommand, ROOT, startLongshore, statusOf } from '../support/server.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { run, runAny, withTools } from '../support/tools.ts';
 import { type Started, startProgram, withThese } from './support.ts';
