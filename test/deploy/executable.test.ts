@@ -6,7 +6,7 @@ import { before, describe, test } from 'node:test';
 import { VERSION } from '../../src/version.ts';
 import { client } from '../support/client.ts';
 import { image } from '../support/images.ts';
-import { freePort, freePort } from '../support/port.ts';
+import { freePort } from '../support/port.ts';
 import { ROOT } from '../support/server.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { run, runAny, withTools } from '../support/tools.ts';

@@ -11,7 +11,7 @@ import { chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSyn
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { VERSION } from '../../src/version.ts';
-import { freePort, freePort } from '../support/port.ts';
+import { freePort } from '../support/port.ts';
 import { ROOT, statusOf } from '../support/server.ts';
 import { temporaryFolder } from '../support/temp.ts';
 import { run, runAny, withTools } from '../support/tools.ts';
