@@ -34,6 +34,10 @@ export interface ClientWorld
     | 'expectGone'
   > {
   readonly scheduler: { readonly tick: number };
+  /** Sends one request of an upload to any of the processes that share the store. Absent: to the client's own. */
+  readonly elsewhere?:
+    | (<T>(from: Choices, own: Client['instance'], work: (instance: Client['instance']) => Promise<T>) => Promise<T>)
+    | undefined;
 }
 
 /** A client's place: its choices, and where it sends its calls. */
@@ -103,6 +107,13 @@ export async function pushBlob(client: Client, repository: RepositoryName, blob:
     const work = () => store.pushBlob(CALL, repository, expected, body(blob.bytes));
     return (await call(client, 'make', about, work, promised(client))) !== undefined;
   }
+  if (client.world.elsewhere !== undefined) {
+    const work = () => pushAnywhere(client, repository, blob);
+    const pushed = await call(client, 'make', about, work, (operation, sure, result) => {
+      if (result !== undefined) promised(client)(operation, sure);
+    });
+    return pushed !== undefined;
+  }
   const work = async () => {
     const { id } = await store.startUpload(CALL, repository);
     const middle = choices.below(blob.bytes.length + 1);
@@ -124,6 +135,65 @@ export async function pushBlob(client: Client, repository: RepositoryName, blob:
     if (result !== undefined) promised(client)(operation, sure);
   });
   return pushed !== undefined;
+}
+
+/** How often a client goes on after a request without an answer. */
+const ATTEMPTS = 4;
+
+/** An upload of which any process may get any request, and of which the client goes on where one was not answered. */
+async function pushAnywhere(client: Client, repository: RepositoryName, blob: Blob): Promise<unknown> {
+  const { world, choices, instance } = client;
+  const at = <T>(work: (store: ReturnType<typeof instance.store>) => Promise<T>): Promise<T> =>
+    world.elsewhere === undefined
+      ? work(instance.store(repository))
+      : world.elsewhere(choices, instance, (chosen) => work(chosen.store(repository)));
+  const { id } = await at((store) => store.startUpload(CALL, repository));
+  const middle = choices.below(blob.bytes.length + 1);
+  const chunk = (from: number, to: number) => ({
+    body: body(blob.bytes.subarray(from, to)),
+    offset: from,
+    length: to - from,
+  });
+  const end = blob.bytes.length;
+  let acknowledged = 0;
+  /** Whether a request that was given up may begin the upload anew. */
+  let doubled = false;
+  const stands = async (): Promise<number> => {
+    const { size } = await at((store) => store.uploadStatus(CALL, repository, id));
+    // It ended meanwhile, by its lifetime or by a request of which the answer was lost: it begins again.
+    if (size > 0 && size < acknowledged && !doubled)
+      world.defect(`I1: an upload has ${size} bytes, ${acknowledged} were acknowledged`);
+    acknowledged = size;
+    return size;
+  };
+  for (let attempt = 1; ; attempt++) {
+    try {
+      if (attempt === 1) {
+        if (choices.chance(20))
+          return await at((store) =>
+            store.commitUpload(CALL, repository, id, blob.digest, chunk(0, blob.bytes.length)),
+          );
+        acknowledged = (await at((store) => store.appendUpload(CALL, repository, id, chunk(0, middle)))).size;
+        if (choices.chance(8)) return undefined;
+        if (choices.chance(6)) return void (await at((store) => store.cancelUpload(CALL, repository, id)));
+      }
+      const size = await stands();
+      // Somebody who gave up waiting: what was sent may still be written while the next request comes.
+      if (choices.chance(25)) {
+        const sent = chunk(size, size + choices.below(end - size + 1));
+        doubled ||= size === 0;
+        void at((store) => store.appendUpload(CALL, repository, id, sent)).catch(() => undefined);
+      }
+      if (choices.chance(60))
+        return await at((store) => store.commitUpload(CALL, repository, id, blob.digest, chunk(size, end)));
+      acknowledged = (await at((store) => store.appendUpload(CALL, repository, id, chunk(size, end)))).size;
+      const last = await stands();
+      return await at((store) => store.commitUpload(CALL, repository, id, blob.digest, chunk(last, end)));
+    } catch (error) {
+      const again = error instanceof RegistryError && /^(UNAVAILABLE|RANGE_INVALID)$/.test(error.code);
+      if (!again || attempt === ATTEMPTS) throw error;
+    }
+  }
 }
 
 /** PUT of a manifest. */

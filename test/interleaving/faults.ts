@@ -95,8 +95,8 @@ export const FAULTS: readonly (Fault & { readonly within: number; readonly menu?
     within: 400,
     rewrite: [
       [
-        'where r.digest = ? and r.repository_id = ? and r.is_child = 0 group by r.digest',
-        'where r.digest = ? and r.repository_id = ? and r.is_child = 9 group by r.digest',
+        'where r.digest = ? and r.repository_id = ? and r.is_child = 0) as named',
+        'where r.digest = ? and r.repository_id = ? and r.is_child = 9) as named',
       ],
     ],
   },

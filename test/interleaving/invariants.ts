@@ -2,7 +2,7 @@
 import { blobKey } from '../../src/oci/blob-key.ts';
 import { digestFromBytes, digestToBytes } from '../../src/oci/digest.ts';
 import type { ModelDatabase } from './model-database.ts';
-import type { Disk } from './model-storage.ts';
+import type { ModelDisk } from './model-storage.ts';
 import { BY_DIGEST, BYTES } from './universe.ts';
 
 /** Repositories whose manifests may name what is not there. */
@@ -19,12 +19,16 @@ interface BlobRow {
 }
 
 /** What is wrong; undefined where nothing is. `lost`: digests whose bytes the disk lost, of which less can be asked. */
-export function broken(model: ModelDatabase, disk: Disk, lost: ReadonlySet<string> = new Set()): string | undefined {
+export function broken(
+  model: ModelDatabase,
+  disk: ModelDisk,
+  lost: ReadonlySet<string> = new Set(),
+): string | undefined {
   return brokenBlobs(model, disk, lost) ?? brokenManifests(model, lost) ?? brokenRows(model) ?? brokenUsage(model);
 }
 
 /** I3, I4: a live row has its bytes, inline or stored, and no row names a dead key. */
-function brokenBlobs(model: ModelDatabase, disk: Disk, lost: ReadonlySet<string>): string | undefined {
+function brokenBlobs(model: ModelDatabase, disk: ModelDisk, lost: ReadonlySet<string>): string | undefined {
   const rows = model.all(
     `select b.digest, b.state, b.size, b.n, b.stored, c.bytes,
        exists (select 1 from manifest m where m.digest = b.digest) as is_manifest
@@ -165,7 +169,7 @@ export function isThere(model: ModelDatabase, repository: string, digest: string
 }
 
 /** I5: after quiet and enough ticks there is exactly what can be reached, and no work is left. */
-export function leftover(model: ModelDatabase, disk: Disk): string | undefined {
+export function leftover(model: ModelDatabase, disk: ModelDisk): string | undefined {
   for (const [what, text] of [
     ['a queue entry', 'select 1 from gc_queue'],
     ['a dead key that may have bytes', 'select 1 from dead_key where confirmed = 0'],

@@ -9,13 +9,39 @@ import type { Appended, BlobStorage, StoredBlob } from '../../src/storage/storag
 import type { Choices } from '../support/random.ts';
 import type { Process, Scheduler } from './scheduler.ts';
 
-interface Held {
+/** Bytes under a key. */
+export interface Held {
   readonly bytes: Buffer;
   durable: boolean;
 }
 
+/** Where the processes of a run keep their bytes, as the harness looks at it. */
+export interface ModelDisk {
+  readonly blobs: ReadonlyMap<BlobKey, Held>;
+  readonly uploads: { readonly size: number };
+  /** More than one: bytes that were not synced may be lost. */
+  readonly boots: number;
+  /** Blobs whose bytes went. */
+  readonly deletions: number;
+  /** What an object store counts: effects that struck late, requests that did not go well, joins that ended. */
+  readonly late?: number;
+  readonly lostAnswers?: number;
+  readonly joins?: number;
+  /** Keys that the store refused to delete and that nobody wrote since; absent where it refuses none. */
+  readonly refused?: ReadonlySet<BlobKey>;
+  /** What is wrong with the uploads whose rows say this; absent where bytes that were not synced may be lost. */
+  brokenUploads?(states: readonly string[]): string | undefined;
+  /** Called before bytes go. */
+  onDelete: (key: BlobKey) => void;
+  /** The bytes are gone, as disks lose them. */
+  lose(key: BlobKey): void;
+  powerCut(choices: Choices): void;
+  /** The storage of one process. */
+  open(scheduler: Scheduler, process: Process, choices: Choices): BlobStorage | Promise<BlobStorage>;
+}
+
 /** The disk that the processes of a run share. */
-export class Disk {
+export class Disk implements ModelDisk {
   readonly blobs = new Map<BlobKey, Held>();
   /** Deleted, but not yet for good. */
   readonly #ghosts = new Map<BlobKey, Held>();
@@ -46,6 +72,14 @@ export class Disk {
     this.blobs.delete(key);
     if (held.durable) this.#ghosts.set(key, held);
     return true;
+  }
+
+  lose(key: BlobKey): void {
+    this.blobs.delete(key);
+  }
+
+  open(scheduler: Scheduler, process: Process, choices: Choices): BlobStorage {
+    return storageOf(this, scheduler, process, choices);
   }
 
   syncRemoval(key: BlobKey): void {

@@ -3,6 +3,7 @@
 import type { Command } from '../../src/database/database.ts';
 import { sweepNext } from '../../src/maintenance/commands/gc-sweep.ts';
 import { leftover } from './invariants.ts';
+import { holdTime } from './model-bucket.ts';
 import type { Fault, ModelDatabase } from './model-database.ts';
 import { SHARD } from './universe.ts';
 import { type Counts, type RunOptions, World } from './world.ts';
@@ -13,6 +14,10 @@ export interface Outcome {
   readonly steps: number;
   readonly ticks: number;
   readonly deletions: number;
+  /** What the object store did; zero on a disk. */
+  readonly late: number;
+  readonly lostAnswers: number;
+  readonly joins: number;
   readonly counts: Counts;
   /** What was broken, and what happened before; absent where nothing was. */
   readonly broken?: string;
@@ -41,6 +46,7 @@ function hastened(command: Command<any, any>): Command<any, any> {
 
 /** Runs a seed, perhaps with a planted fault. Never throws for what the run finds. */
 export async function run(model: ModelDatabase, options: RunOptions, fault?: Fault): Promise<Outcome> {
+  using _held = options.objects === undefined ? undefined : holdTime();
   model.begin(fault, hastened);
   const world = new World(model, options);
   let broken: string | undefined;
@@ -71,6 +77,9 @@ export async function run(model: ModelDatabase, options: RunOptions, fault?: Fau
     steps,
     ticks: tick,
     deletions: world.disk.deletions,
+    late: world.disk.late ?? 0,
+    lostAnswers: world.disk.lostAnswers ?? 0,
+    joins: world.disk.joins ?? 0,
     counts: world.counts,
     ...(broken === undefined ? {} : { broken }),
     trace,

@@ -3,6 +3,7 @@
  * one point is let through at a time, and its effect is whole before the next one is chosen. A process can be killed at
  * any point, and a point can rest for many ticks as a paused worker does.
  */
+import { FaultError } from '../../src/oci/error.ts';
 import type { Choices } from '../support/random.ts';
 
 /** A process of the program. What a killed one waits for never comes. */
@@ -82,7 +83,10 @@ export class Scheduler {
     const [late] = this.#late.splice(this.#options.choices.below(this.#late.length), 1);
     if (late === undefined) return;
     this.trace.push(`late: ${late.label}`);
-    await late.apply();
+    // What it needed may be gone by now.
+    await late.apply().catch((error: unknown) => {
+      if (!(error instanceof FaultError)) throw error;
+    });
   }
 
   /** Lets one point through; false where none may go. `only`: labels that are wanted. */

@@ -8,18 +8,19 @@ import type { Reviewed } from '../../src/maintenance/commands/gc-review.ts';
 import { expireUploads, sweepUploads } from '../../src/maintenance/expire.ts';
 import { type Collector, collector } from '../../src/maintenance/gc.ts';
 import { spill } from '../../src/maintenance/spill.ts';
-import { parseBlobKey } from '../../src/oci/blob-key.ts';
+import { blobKey, parseBlobKey } from '../../src/oci/blob-key.ts';
 import { digestFromBytes, digestToBytes } from '../../src/oci/digest.ts';
 import { FaultError, RegistryError } from '../../src/oci/error.ts';
 import type { BlobKey, Digest, Reference, RepositoryName } from '../../src/oci/names.ts';
 import type { BlobStorage } from '../../src/storage/storage.ts';
 import { type Choices, choices as seeded } from '../support/random.ts';
-import { act } from './clients.ts';
+import { act, type ClientWorld } from './clients.ts';
 import { broken, isServed, isThere, SPARSE } from './invariants.ts';
 import { Keeper } from './keeper.ts';
 import { type About, Ledger } from './ledger.ts';
+import { Bucket, type ObjectPlant, passTime } from './model-bucket.ts';
 import { type DatabaseWorld, databaseOf, type Facade, type ModelDatabase } from './model-database.ts';
-import { Disk, storageOf } from './model-storage.ts';
+import { Disk, type ModelDisk } from './model-storage.ts';
 import { type Process, Scheduler, settled } from './scheduler.ts';
 import { BLOBS, type Blob, MANIFESTS, type Manifest } from './universe.ts';
 
@@ -44,6 +45,8 @@ export interface RunOptions {
   readonly steps?: number;
   /** What clients do, all about one blob in one repository; absent: the seed decides. */
   readonly menu?: readonly string[];
+  /** The bytes lie in an object store that several processes share, perhaps with a fault planted; absent: on a disk. */
+  readonly objects?: ObjectPlant;
 }
 
 /** What happened in a run. */
@@ -68,7 +71,7 @@ export class World implements DatabaseWorld {
   readonly model: ModelDatabase;
   readonly scheduler: Scheduler;
   readonly choices: Choices;
-  readonly disk = new Disk();
+  readonly disk: ModelDisk;
   readonly ledger = new Ledger();
   readonly ticks: Ticks;
   readonly facades = new Set<Facade>();
@@ -98,11 +101,14 @@ export class World implements DatabaseWorld {
   /** Digests whose bytes the disk lost; only in some runs, for then less can be asked of all. */
   readonly #lost = new Set<string>();
   readonly #loses: boolean;
+  readonly #objects: boolean;
+  /** Those that wait for a process on behalf of another one's clients. */
+  readonly #waiting = new Map<Process, Set<() => void>>();
   #wall = 1_700_000_000_000;
   #made = 0;
   #violation: Violation | undefined;
 
-  constructor(model: ModelDatabase, { seed, clockJumps = true, menu }: RunOptions) {
+  constructor(model: ModelDatabase, { seed, clockJumps = true, menu, objects }: RunOptions) {
     this.model = model;
     const choices = seeded(seed);
     this.choices = choices;
@@ -114,7 +120,9 @@ export class World implements DatabaseWorld {
       uploadLifetime: 2 + choices.below(6),
     };
     this.#deleteAfter = 1 + choices.below(3);
-    this.#wanted = 1 + choices.below(3);
+    this.#objects = objects !== undefined;
+    this.elsewhere = this.#objects ? (from, own, work) => this.#somewhere(from, own as Instance, work) : undefined;
+    this.#wanted = objects === undefined ? 1 + choices.below(3) : 2 + Number(choices.chance(20));
     this.#clients = 2 + choices.below(4);
     // Drawn from its own source, so that a run with jumps makes the same choices as one without.
     this.#jumps = clockJumps ? seeded(seed ^ 0x5eed) : undefined;
@@ -137,6 +145,7 @@ export class World implements DatabaseWorld {
         ['push', 'delete', 'purge', 'restore'],
       ]) as readonly string[]);
     this.#loses = choices.chance(20);
+    this.disk = objects === undefined ? new Disk() : new Bucket(this.scheduler, choices, objects);
     this.disk.onDelete = (key) => this.#onDelete(key);
   }
 
@@ -162,6 +171,13 @@ export class World implements DatabaseWorld {
       const { digest } = args as { digest: Uint8Array };
       const { n, live } = result as { n: number; live: boolean };
       if (!live) this.#reserved.set(`${digestFromBytes(digest)} ${n}`, this.scheduler.tick);
+    }
+    if (name === 'gc-confirm') {
+      for (const { digest, n } of (args as { keys: readonly { digest: Uint8Array; n: number }[] }).keys) {
+        const key = blobKey(digestFromBytes(digest), n);
+        if (this.disk.refused?.has(key))
+          this.defect(`I5: ${key} counts as deleted, and the store refused to delete it`);
+      }
     }
     if (name !== 'gc-review') return;
     if ((result as Reviewed).unlinked > 0) {
@@ -262,10 +278,10 @@ export class World implements DatabaseWorld {
     const process: Process = { name: `p${++this.#made}`, alive: true, pausedUntil: 0 };
     const sole = this.#wanted === 1;
     const database = databaseOf(this, process, sole);
-    const storage = storageOf(disk, scheduler, process, this.choices);
     const clock: Clock = { now: () => this.#wall, monotonic: () => 0, sleep: () => new Promise(() => undefined) };
-    const parts = { database, storage, clock, log: silentLog, tickMilliseconds: 3_600_000, movesTick: false };
     scheduler.direct = true;
+    const storage = await disk.open(scheduler, process, this.choices);
+    const parts = { database, storage, clock, log: silentLog, tickMilliseconds: 3_600_000, movesTick: false };
     const plain = await openLocal({ ...parts, sparse: 'none' });
     const sparse = await openLocal({ ...parts, sparse: 'all' });
     // The owner of a data folder clears it before anybody writes.
@@ -306,6 +322,8 @@ export class World implements DatabaseWorld {
         try {
           await work();
         } catch (error) {
+          // A store that does not answer is tried again, as a job is.
+          if (this.#objects && error instanceof FaultError && error.code === 'unavailable') continue;
           this.defect(`${label} failed`, error);
         }
       }
@@ -319,12 +337,31 @@ export class World implements DatabaseWorld {
     }
   }
 
+  /** Sends a request to one of the processes; where that dies first it has no answer. Absent where each client has its own. */
+  readonly elsewhere: ClientWorld['elsewhere'];
+
+  async #somewhere<T>(from: Choices, own: Instance, work: (instance: Instance) => Promise<T>): Promise<T> {
+    const chosen = from.chance(60) ? (from.pick(this.instances) ?? own) : own;
+    if (chosen.process === own.process) return work(own);
+    return new Promise<T>((resolve, reject) => {
+      const waiting = this.#waiting.get(chosen.process) ?? new Set();
+      this.#waiting.set(chosen.process, waiting);
+      const gone = (): void => reject(new RegistryError('UNAVAILABLE', 'the process died'));
+      waiting.add(gone);
+      void work(chosen)
+        .then(resolve, reject)
+        .finally(() => waiting.delete(gone));
+    });
+  }
+
   async kill(instance: Instance): Promise<void> {
     this.counts.kills++;
     await this.scheduler.kill(instance.process);
     this.ledger.lost(instance.process);
     instance.close();
     this.instances.splice(this.instances.indexOf(instance), 1);
+    for (const gone of this.#waiting.get(instance.process) ?? []) gone();
+    this.#waiting.delete(instance.process);
     for (const facade of this.facades) if (facade.process === instance.process) this.facades.delete(facade);
   }
 
@@ -344,7 +381,7 @@ export class World implements DatabaseWorld {
     if (key === undefined || digest === undefined) return;
     this.counts.losses++;
     this.#lost.add(digest);
-    this.disk.blobs.delete(key);
+    this.disk.lose(key);
     this.scheduler.trace.push(`${key} is lost`);
   }
 
@@ -368,17 +405,30 @@ export class World implements DatabaseWorld {
     } else if (fate < 110)
       this.#keeper.keep(scheduler, this.repository(choices), (choices.pick(this.blobs) as Blob).digest);
     else if (fate < 114 && this.#loses) this.#lose();
-    else if (fate < 150 && scheduler.lateEffects > 0) await scheduler.strike();
+    else if (fate < 118 && this.#objects) {
+      scheduler.trace.push('all requests under way are given up');
+      passTime();
+      await settled();
+    } else if (fate < 150 && scheduler.lateEffects > 0) await scheduler.strike();
     while (this.instances.length < this.#wanted) this.work(await this.start());
   }
 
   /** Throws where an invariant is broken. */
   check(): void {
-    const why = broken(this.model, this.disk, this.#lost) ?? this.#brokenPromise() ?? this.#keeper.broken();
+    const why =
+      broken(this.model, this.disk, this.#lost) ??
+      this.#brokenPromise() ??
+      this.#keeper.broken() ??
+      this.#brokenUploads();
     if (why !== undefined) this.defect(why);
     if (this.#violation !== undefined) throw this.#violation;
     for (const { digest, n } of this.model.all("select digest, n from blob where state = 'live'"))
       this.#wasLive.add(`${digestFromBytes(digest as Uint8Array)} ${n}`);
+  }
+
+  #brokenUploads(): string | undefined {
+    if (this.disk.brokenUploads === undefined) return undefined;
+    return this.disk.brokenUploads(this.model.all('select state from upload').map(({ state }) => state as string));
   }
 
   #brokenPromise(): string | undefined {
