@@ -74,10 +74,16 @@ export interface Collector {
 
 /** Entries that one step reviews, tombstones that it ends. */
 const REVIEWS = 200;
+/** Entries of one transaction, where several may share it: a request waits for it to end. */
+const AT_ONCE = 20;
+/** Reviews side by side where each is a transaction; requests need the other connections. */
+const REVIEWERS = 4;
 const PURGES = 100;
 /** Keys whose bytes one step deletes: one by one, or where storage has a batch for it. */
 const DELETES = 200;
 const DELETES_IN_BATCH = 2_000;
+/** Keys that one transaction confirms: a short one. */
+const CONFIRMS = 500;
 /** Stored keys that one command looks at. */
 const SEEN = 200;
 /** Below this many blobs the kill switch does not look: small installations change as a whole. */
@@ -137,17 +143,21 @@ export function collector(parts: CollectorParts): Collector {
 
   async function review(signal: AbortSignal): Promise<{ unlinked: number; condemned: number; more: boolean }> {
     let [looked, unlinked, condemned] = [0, 0, 0];
-    while (looked < REVIEWS && !signal.aborted) {
-      const limit = Math.min(50, REVIEWS - looked);
-      failpoint('gc.review.before');
-      const done = await database.run(gcReview, { limit }, lane);
-      failpoint('gc.review.after');
-      looked += done.entries;
-      unlinked += done.unlinked;
-      condemned += done.condemned;
-      // A link that went leaves its row to be reviewed at once.
-      if (done.entries < (database.shared ? 1 : limit) && done.unlinked === 0) break;
-    }
+    const reviewer = async (): Promise<void> => {
+      while (looked < REVIEWS && !signal.aborted) {
+        const limit = Math.min(AT_ONCE, REVIEWS - looked);
+        failpoint('gc.review.before');
+        const done = await database.run(gcReview, { limit }, lane);
+        failpoint('gc.review.after');
+        looked += done.entries;
+        unlinked += done.unlinked;
+        condemned += done.condemned;
+        // A link that went may leave its row to be reviewed at once.
+        if (done.entries < (database.shared ? 1 : limit) && done.unlinked === 0) break;
+      }
+    };
+    // Where each review is a transaction of its own, several run side by side: none waits for a row of another.
+    await Promise.all(Array.from({ length: database.dialect === 'postgres' ? REVIEWERS : 1 }, reviewer));
     measure.unlinked(unlinked);
     measure.condemned(condemned);
     return { unlinked, condemned, more: looked >= REVIEWS };
@@ -184,7 +194,8 @@ export function collector(parts: CollectorParts): Collector {
     await parts.beforeDelete?.(taken);
     const { gone, bytes } = await deleteKeys(storage, taken.keys, log, signal);
     failpoint('gc.confirm.before');
-    if (gone.length > 0) await database.run(gcConfirm, { keys: gone }, lane);
+    for (let from = 0; from < gone.length; from += CONFIRMS)
+      await database.run(gcConfirm, { keys: gone.slice(from, from + CONFIRMS) }, lane);
     failpoint('gc.confirm.after');
     measure.deleted(gone.length);
     measure.bytes(bytes);

@@ -79,34 +79,46 @@ async function reviewLink(context: CommandContext, entry: Entry, tally: Tally): 
     return locked === undefined ? drop(context, entry) : postpone(context, entry, tick + 1);
   }
   // A new statement: it sees what was committed before the lock was had.
-  const named = await sql.all<{ deleted_tick: number }>(
-    `select min(m.deleted_tick) as deleted_tick from reference r join manifest m on m.id = r.manifest_id
-     where r.digest = ? and r.repository_id = ? and r.is_child = 0 group by r.digest`,
-    digest,
-    repositoryId,
-  );
-  if (named[0]?.deleted_tick === 0) return drop(context, entry);
-  const repository = await sql.get<{ name: RepositoryName; gone: number; active_tick: number }>(
-    'select name, gone, active_tick from repository where id = ?',
-    repositoryId,
-  );
-  const activeUntil = (repository?.active_tick ?? 0) + ticks.grace;
-  if (named.length === 0 && repository?.gone === 0 && activeUntil > tick) return postpone(context, entry, activeUntil);
+  const facts = await sql.get<LinkFacts>(LINK_FACTS, digest, digest, repositoryId, repositoryId);
+  if (facts?.named === 0) return drop(context, entry);
+  const activeUntil = (facts?.active_tick ?? 0) + ticks.grace;
+  const isNamedByNone = facts === undefined || facts.named === null;
+  if (isNamedByNone && facts?.gone === 0 && activeUntil > tick) return postpone(context, entry, activeUntil);
   if ((await findHold(context, repositoryId, { digest })) !== undefined)
     return postpone(context, entry, tick + ticks.grace);
-  const blob = await sql.get<{ size: number | null }>('select size from blob where digest = ?', digest);
   await sql.run('delete from link where repository_id = ? and digest = ?', repositoryId, digest);
-  await addUsage(sql, repositoryId, -(blob?.size ?? 0), 0);
+  await addUsage(sql, repositoryId, -(facts?.size ?? 0), 0);
   await drop(context, entry);
-  await queueReview(context, 0, digest, tick);
   tally.unlinked++;
-  if (repository?.gone === 0) tally.touched.add(repository.name);
+  if (facts?.gone === 0) tally.touched.add(facts.name);
+  // The row is looked at in the same transaction. Of two that take a blob's last links at once, the one that locks the
+  // row later sees the other's link gone; who does not get the lock leaves an entry for the next review.
+  await reviewRow(context, digest, tally, false);
 }
 
-/** A row goes when nothing names it and no lease runs; its key is dead for ever then. */
-async function reviewRow(context: CommandContext, digest: Uint8Array, tally: Tally): Promise<void> {
+/** What the review of a link asks. `named`: the least `deleted_tick` of the manifests that name it, 0 where one is not deleted. */
+interface LinkFacts {
+  readonly named: number | null;
+  readonly name: RepositoryName;
+  readonly gone: number;
+  readonly active_tick: number;
+  readonly size: number | null;
+}
+
+const LINK_FACTS = `select p.name, p.gone, p.active_tick, (select b.size from blob b where b.digest = ?) as size,
+  (select min(m.deleted_tick) from reference r join manifest m on m.id = r.manifest_id
+   where r.digest = ? and r.repository_id = ? and r.is_child = 0) as named
+  from repository p where p.id = ?`;
+
+/** A row goes when nothing names it and no lease runs; its key is dead for ever then. `queued`: the review has an entry. */
+async function reviewRow(context: CommandContext, digest: Uint8Array, tally: Tally, queued = true): Promise<void> {
   const { sql, tick, ticks } = context;
   const entry = { repository_id: 0, digest };
+  const later = (due: number): Promise<void> =>
+    queued ? postpone(context, entry, due) : queueReview(context, 0, digest, due);
+  const over = async (): Promise<void> => {
+    if (queued) await drop(context, entry);
+  };
   const row = await sql.get<{
     state: string;
     size: number | null;
@@ -116,21 +128,21 @@ async function reviewRow(context: CommandContext, digest: Uint8Array, tally: Tal
   }>('select state, size, n, stored, lease_tick from blob where digest = ? {for update skip locked}', digest);
   if (row === undefined) {
     const locked = await sql.get<{ found: number }>('select 1 as found from blob where digest = ?', digest);
-    return locked === undefined ? drop(context, entry) : postpone(context, entry, tick + 1);
+    return locked === undefined ? over() : later(tick + 1);
   }
-  if (row.state === 'incoming' && row.lease_tick >= tick) return postpone(context, entry, row.lease_tick + 1);
+  if (row.state === 'incoming' && row.lease_tick >= tick) return later(row.lease_tick + 1);
   if (await isNamed(context, digest)) {
     if (row.state === 'incoming') {
       await killKey(context, digest, row.n ?? 0);
       await sql.run("update blob set state = 'absent', n = null, lease_tick = 0 where digest = ?", digest);
     }
-    return drop(context, entry);
+    return over();
   }
-  if (await isHeld(context, digest)) return postpone(context, entry, tick + ticks.grace);
+  if (await isHeld(context, digest)) return later(tick + ticks.grace);
   await sql.run('delete from content where digest = ?', digest);
   await sql.run('delete from blob where digest = ?', digest);
   if (row.n !== null) await killKey(context, digest, row.n, row.stored === 1 ? row.size : 0);
-  await drop(context, entry);
+  await over();
   tally.condemned++;
   if (row.stored === 1) tally.bytes += row.size ?? 0;
 }
