@@ -151,6 +151,17 @@ describe('configuration', () => {
       assert.doesNotMatch(shown, /canary/);
       assert.match(shown, /"password":"\*\*\*"/);
     }
+    const listed = await loadConfig(plain, {
+      environment: {},
+      file: file(
+        'heal: { registries: [{ url: "https://r.example", username: u, password: { file: password.txt } }], storages: [{ driver: azure, azure: { container: abc, accountKey: canary } }] }\n',
+      ),
+    });
+    const { registries } = (listed.config as { heal: { registries: { password: string }[] } }).heal;
+    assert.equal(registries[0]?.password, 'canary-3141');
+    const lists = JSON.stringify(masked(listed.config, jsonSchema(plain) as SchemaNode));
+    assert.doesNotMatch(lists, /canary/, 'secrets in lists');
+    assert.equal(lists.match(/"\*\*\*"/g)?.length, 2);
     const missing = loadConfig(withSecret, { environment: { LONGSHORE_MAIL_PASSWORD_FILE: join(folder, 'gone') } });
     assert.match(await problemsOf(missing), /LONGSHORE_MAIL_PASSWORD_FILE: .*no such file/);
     const notSecret = loadConfig(withSecret, { environment: { LONGSHORE_MAIL_HOST_FILE: path } });

@@ -10,6 +10,8 @@ export interface SchemaNode {
   readonly type?: string | readonly string[];
   readonly properties?: Readonly<Record<string, SchemaNode>>;
   readonly anyOf?: readonly SchemaNode[];
+  /** Of the entries of a list. */
+  readonly items?: SchemaNode;
   readonly secret?: boolean;
   readonly description?: string;
 }

@@ -84,7 +84,8 @@ export function testFailpoint(
 /** A copy in which every secret that is set reads `"***"`. `node`: the schema's JSON schema. */
 export function masked(value: unknown, node: SchemaNode): unknown {
   if (node.secret === true) return value === undefined ? undefined : '***';
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  if (Array.isArray(value)) return value.map((inner) => masked(inner, node.items ?? {}));
+  if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, inner]) => [key, masked(inner, node.properties?.[key] ?? {})]),
   );
@@ -127,7 +128,11 @@ function withSecrets(
   problems: string[],
   path: readonly string[],
 ): unknown {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  if (Array.isArray(value)) {
+    const items = node.items ?? {};
+    return value.map((one, at) => withSecrets(one, items, folder, readSecret, problems, [...path, String(at)]));
+  }
+  if (typeof value !== 'object' || value === null) return value;
   if (node.secret === true) {
     const { file, ...rest } = value as { file?: unknown };
     if (typeof file !== 'string' || Object.keys(rest).length > 0) return value;
