@@ -54,7 +54,7 @@ const PRUNED = [
   'usr/lib/*/{gconv,audit}',
   'etc/{default,profile.d,update-motd.d,dpkg,ld.so.conf.d,kernel}',
   'usr/{sbin,games,src,local}',
-  'var/{local,mail,opt,spool,backups}',
+  'var/{local,mail,opt,spool,backups,lock}',
   '{boot,home,media,mnt,opt,srv,sbin}',
   // One file of all of them is made below.
   'usr/share/ca-certificates',
@@ -95,19 +95,22 @@ function fetchPackages(architecture: Architecture): void {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   run('apt-get', [...options, 'download', ...PACKAGES], folder);
+  // The licences of the compiler's libraries, in a package with the compiler's version in its name.
+  const [library = ''] = readdirSync(folder).filter((name) => name.startsWith('libgcc-s1_'));
+  const licences = /gcc-\d+-base/.exec(run('dpkg-deb', ['-f', join(folder, library), 'Depends']))?.[0];
+  if (licences !== undefined) run('apt-get', [...options, 'download', licences], folder);
   rmSync(packagesOf(architecture), { recursive: true, force: true });
   cpSync(folder, packagesOf(architecture), { recursive: true });
   rmSync(folder, { recursive: true });
 }
 
-/** The fetched package files, one of each name. */
+/** The fetched package files. */
 function fetched(architecture: Architecture): string[] {
-  const files = existsSync(packagesOf(architecture)) ? readdirSync(packagesOf(architecture)) : [];
-  return PACKAGES.map((name) => {
-    const file = files.find((one) => one.startsWith(`${name}_`) && one.endsWith('.deb'));
-    if (file === undefined) throw new Error(`${name} for ${architecture} was not fetched: node tools/image.ts --fetch`);
-    return join(packagesOf(architecture), file);
-  });
+  const files = existsSync(packagesOf(architecture)) ? readdirSync(packagesOf(architecture)).sort() : [];
+  for (const name of PACKAGES)
+    if (!files.some((file) => file.startsWith(`${name}_`)))
+      throw new Error(`${name} for ${architecture} was not fetched: node tools/image.ts --fetch`);
+  return files.map((file) => join(packagesOf(architecture), file));
 }
 
 /** Assembles the root file system without the program. */
@@ -130,7 +133,7 @@ function assemble(architecture: Architecture, folder: string): void {
   for (const path of globSync(PRUNED, { cwd: folder })) rmSync(join(folder, path), { recursive: true, force: true });
   // Licences stay, the rest of the documentation does not.
   for (const path of globSync('usr/share/doc/**/*', { cwd: folder }))
-    if (basename(path) !== 'copyright' && !lstatSync(join(folder, path)).isDirectory()) rmSync(join(folder, path));
+    if (basename(path) !== 'copyright' && lstatSync(join(folder, path)).isFile()) rmSync(join(folder, path));
   const files: Readonly<Record<string, string>> = {
     'etc/passwd':
       'root:x:0:0:root:/root:/usr/sbin/nologin\nlongshore:x:65532:65532:longshore:/data:/usr/sbin/nologin\n',
