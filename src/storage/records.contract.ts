@@ -82,6 +82,24 @@ export function recordsContract(of: () => BlobStorage): void {
       await Promise.all(values.map((value) => of().records.put('race', Buffer.from(value))));
       assert(values.includes((await text('race'))!));
     });
+
+    test('two writers of one record, again and again: whoever reads meanwhile has the whole of one of them', async () => {
+      const value = (writer: string, round: number): string => `${writer}${round} `.repeat(2_000 + round);
+      const whole = (read: string): void => {
+        const [, writer = '', round = ''] = /^([ab])(\d+) /.exec(read) ?? [];
+        assert.equal(read, value(writer, Number(round)));
+      };
+      await of().records.put('two', Buffer.from(value('a', 0)));
+      for (let round = 1; round <= 30; round++) {
+        const [, , first, second] = await Promise.all([
+          of().records.put('two', Buffer.from(value('a', round))),
+          of().records.put('two', Buffer.from(value('b', round))),
+          text('two'),
+          text('two'),
+        ]);
+        for (const read of [first, second, await text('two')]) whole(read!);
+      }
+    });
   });
 }
 
