@@ -36,7 +36,7 @@ import {
 } from '../names.ts';
 import type { BlobStorage, StoredBlob } from '../storage.ts';
 import { appendPieces, loadPieces, ROOM_BYTES } from './append.ts';
-import { REQUEST_MILLISECONDS, requestLimit, timed } from './faults.ts';
+import { fault as objectFault, REQUEST_MILLISECONDS, requestLimit, timed } from './faults.ts';
 import { bytesOf, type JoinParts, joinPieces } from './join.ts';
 import { EMPTY, uploadPrefix } from './pieces.ts';
 import { readObject, readWhole } from './read.ts';
@@ -71,7 +71,8 @@ const blobName = (key: BlobKey): string => `blobs/${checkKey(key)}`;
 
 /** The storage, ready to use. FaultError where the bucket cannot be reached or written to. */
 export async function openObjectStorage(options: ObjectOptions): Promise<BlobStorage> {
-  const { store, log = silentLog, metrics = noMetrics, clock = systemClock } = options;
+  const { log = silentLog, metrics = noMetrics, clock = systemClock } = options;
+  const store = { ...options.store, get: surely(options.store) };
   const faults = metrics.counter('longshore_storage_faults_total', 'Storage calls that failed, by code.');
   const stored = metrics.counter('longshore_storage_written_bytes_total', 'Bytes received into uploads and blobs.');
   const watched = vigil((signal) => store.head(PING, signal));
@@ -225,12 +226,8 @@ export async function openObjectStorage(options: ObjectOptions): Promise<BlobSto
   async function ping(): Promise<void> {
     if (written) {
       written = false;
-      await head(PING);
-    } else {
-      await timed(REQUEST_MILLISECONDS, 'write to its bucket', (signal) =>
-        store.put(PING, Buffer.from('longshore'), signal),
-      );
-    }
+      await notThere(store);
+    } else await writePing(store);
     written = true;
   }
 
@@ -243,7 +240,7 @@ export async function openObjectStorage(options: ObjectOptions): Promise<BlobSto
     appendsApart: true,
     stat: (key) =>
       call('look up a blob', async () => {
-        const info = await head(blobName(key));
+        const info = (await head(blobName(key))) ?? (await notThere(store));
         return info === undefined ? undefined : { key, size: info.size, modifiedAt: info.modifiedAt };
       }),
     read: (key, range) => call('open a blob', async () => readObject(store, blobName(key), range)),
@@ -342,6 +339,33 @@ export async function openObjectStorage(options: ObjectOptions): Promise<BlobSto
       store.close();
     },
   };
+}
+
+async function writePing(store: ObjectStore): Promise<void> {
+  await timed(REQUEST_MILLISECONDS, 'write to its bucket', (signal) =>
+    store.put(PING, Buffer.from('longshore'), signal),
+  );
+}
+
+/**
+ * Before bytes are said to be missing, and a blob is taken out of service for it, an object is asked for that was
+ * written at the start: a 404 may be that of another bucket, or of somebody on the way. FaultError unavailable.
+ */
+async function notThere(store: ObjectStore): Promise<undefined> {
+  const look = (signal: AbortSignal) => store.head(PING, signal);
+  if ((await timed(REQUEST_MILLISECONDS, 'look up an object', look)) !== undefined) return;
+  await writePing(store);
+  if ((await timed(REQUEST_MILLISECONDS, 'look up an object', look)) !== undefined) return;
+  throw objectFault(
+    'unavailable',
+    'look up an object',
+    'it does not find what was just written: check bucket and endpoint',
+  );
+}
+
+/** `get`, of which a miss is sure. */
+function surely(store: ObjectStore): ObjectStore['get'] {
+  return async (name, range, signal) => (await store.get(name, range, signal)) ?? (await notThere(store));
 }
 
 /** The caller may use its buffer again as soon as the promise is made. */

@@ -31,6 +31,8 @@ export function vigil(
       return answered;
     });
   return async (milliseconds, doing, work) => {
+    // What ends as soon by itself needs no watching.
+    if (milliseconds <= limit) return timed(milliseconds, doing, work);
     const away = new AbortController();
     let ended = false;
     const look = (): void => {

@@ -12,7 +12,7 @@ import {
 import { systemClock } from '../../kit/clock.ts';
 import type { Log, Metrics } from '../../kit/log.ts';
 import { openObjectStorage } from '../objects/objects.ts';
-import type { ListedObject, ObjectStore } from '../objects/store.ts';
+import type { ListedObject, ObjectInfo, ObjectStore } from '../objects/store.ts';
 import type { S3Settings } from '../settings.ts';
 import type { BlobStorage } from '../storage.ts';
 import { certificates, s3Client } from './client.ts';
@@ -54,6 +54,8 @@ function unsigned(command: PutObjectCommand): void {
   );
 }
 
+const isSomething = (answer: unknown): boolean => answer !== undefined;
+
 /** The bucket as the core sees it. */
 export async function s3Objects(settings: S3Settings): Promise<ObjectStore> {
   const { bucket: Bucket, prefix } = settings;
@@ -78,10 +80,11 @@ export async function s3Objects(settings: S3Settings): Promise<ObjectStore> {
   }
   const Key = (name: string): string => prefix + name;
 
-  async function run<T>(doing: string, work: () => Promise<T>): Promise<T> {
+  /** `shows`: whether the answer shows that the bucket is there; a 404 may be anybody's. */
+  async function run<T>(doing: string, work: () => Promise<T>, shows = (_: T): boolean => true): Promise<T> {
     try {
       const result = await work();
-      seen = systemClock.monotonic();
+      if (shows(result)) seen = systemClock.monotonic();
       return result;
     } catch (error) {
       throw s3Fault(error, doing);
@@ -91,41 +94,33 @@ export async function s3Objects(settings: S3Settings): Promise<ObjectStore> {
   return {
     name: 's3',
     limits: { minimumPart: 5 * MIB, mostParts: MOST_PARTS, largestPart: 5 * 1024 * MIB },
-    head: (name, abortSignal) =>
-      run('look up an object', async () => {
-        try {
-          const { ContentLength, LastModified } = await client.send(new HeadObjectCommand({ Bucket, Key: Key(name) }), {
-            abortSignal,
-          });
-          return { size: ContentLength ?? 0, modifiedAt: LastModified?.getTime() ?? 0 };
-        } catch (error) {
-          if (!isMissing(error)) throw error;
-          // The answer to a HEAD has no body that could say which of the two is missing.
-          if (systemClock.monotonic() - seen > SEEN_MILLISECONDS) await bucketIsThere(abortSignal);
-          return undefined;
-        }
-      }),
+    head: (name, abortSignal) => run('look up an object', () => look(name, abortSignal), isSomething),
     get: (name, range, abortSignal) =>
-      run('open an object', async () => {
-        try {
-          const answer = await client.send(
-            new GetObjectCommand({
-              Bucket,
-              Key: Key(name),
-              ...(range === undefined ? {} : { Range: `bytes=${range.start}-${range.end - 1}` }),
-            }),
-            { abortSignal },
-          );
-          const total = /\/(\d{1,16})$/.exec(answer.ContentRange ?? '')?.[1];
-          return {
-            body: answer.Body as unknown as Readable,
-            size: total === undefined ? (answer.ContentLength ?? 0) : Number(total),
-          };
-        } catch (error) {
-          if (!isMissing(error)) throw error;
-          return undefined;
-        }
-      }),
+      run(
+        'open an object',
+        async () => {
+          try {
+            const answer = await client.send(
+              new GetObjectCommand({
+                Bucket,
+                Key: Key(name),
+                ...(range === undefined ? {} : { Range: `bytes=${range.start}-${range.end - 1}` }),
+              }),
+              { abortSignal },
+            );
+            const total = /\/(\d{1,16})$/.exec(answer.ContentRange ?? '')?.[1];
+            return {
+              body: answer.Body as unknown as Readable,
+              size: total === undefined ? (answer.ContentLength ?? 0) : Number(total),
+            };
+          } catch (error) {
+            // Its own code, with a body: a 404 of somebody on the way must not make a blob look lost.
+            if (codeOf(error) !== 'NoSuchKey') throw error;
+            return undefined;
+          }
+        },
+        isSomething,
+      ),
     async open(name, range, signal) {
       try {
         const address = await signing.sign(Key(name), { seconds: READ_SECONDS });
@@ -230,6 +225,22 @@ export async function s3Objects(settings: S3Settings): Promise<ObjectStore> {
       client.destroy();
     },
   };
+
+  async function look(name: string, abortSignal: AbortSignal): Promise<ObjectInfo | undefined> {
+    try {
+      const command = new HeadObjectCommand({ Bucket, Key: Key(name) });
+      const { ContentLength, LastModified } = await client.send(command, { abortSignal });
+      return { size: ContentLength ?? 0, modifiedAt: LastModified?.getTime() ?? 0 };
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      // The answer to a HEAD has no body that could say which of the two is missing.
+      if (systemClock.monotonic() - seen > SEEN_MILLISECONDS) {
+        await bucketIsThere(abortSignal);
+        seen = systemClock.monotonic();
+      }
+      return undefined;
+    }
+  }
 
   async function bucketIsThere(abortSignal: AbortSignal): Promise<void> {
     try {
