@@ -18,7 +18,7 @@ import { fileSystemOf } from './limits.ts';
 import { findTools, ROOT } from './peers.ts';
 import { endAll } from './processes.ts';
 import { linesOf, markdown, shown } from './report.ts';
-import { fleetLargeGroup, fleetRedirectGroup, fleetSmallGroup } from './rows/fleet.ts';
+import { fleetImagesGroup, fleetLargeGroup, fleetRedirectGroup, fleetSmallGroup } from './rows/fleet.ts';
 import { footprintGroup } from './rows/footprint.ts';
 import { gcGroup } from './rows/gc.ts';
 import { pullGroup, pullTlsGroup } from './rows/pull.ts';
@@ -147,7 +147,7 @@ async function runGroup(group: Group, share: number): Promise<void> {
 }
 
 function wantedGroups(): Group[] {
-  const fleet = [fleetSmallGroup, fleetRedirectGroup, fleetLargeGroup];
+  const fleet = [fleetSmallGroup, fleetImagesGroup, fleetRedirectGroup, fleetLargeGroup];
   const one = [smallGroup, pushGroup, pullGroup, pullTlsGroup, scaleGroup, gcGroup, footprintGroup];
   const all = (isFleet ? fleet : [...one, ...fleet]).map((make) => make(context));
   if (flags.rows === undefined) return all;

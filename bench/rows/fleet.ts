@@ -139,8 +139,12 @@ function imagesOn(peer: { url: string; pid: number }, clients: number, seconds: 
   return drive({ kind: 'images', url: peer.url, repository: `bench/image-${name}`, clients, seconds, name }, peer.pid);
 }
 
-/** Small reads and pushes, on one instance, on Distribution and on two instances. */
-export function fleetSmallGroup(context: Context): Group {
+/** Small reads, on one instance, on Distribution and on two instances; apart from pushes, whose spill goes on for a while. */
+export const fleetSmallGroup = (context: Context): Group => smallGroup(context, 'fleet-small');
+/** Small pushes, on the same. */
+export const fleetImagesGroup = (context: Context): Group => smallGroup(context, 'fleet-images');
+
+function smallGroup(context: Context, id: 'fleet-small' | 'fleet-images'): Group {
   const seconds = context.quick ? 1 : 2;
   const { tools } = context;
   let engines: Engines;
@@ -162,7 +166,7 @@ export function fleetSmallGroup(context: Context): Group {
     runsOn: (peer) => !two(peer) || clients > 1,
     measure: (peer) => costs(engines, peer, (one) => imagesOn(one, clients / (peer.instances?.length ?? 1), seconds)),
   });
-  const rows: Row[] = [
+  const reads: Row[] = [
     get('fleet-get-1', 'Manifest GET by tag', MANIFEST, 1, times(3)),
     get('fleet-get-16', 'Manifest GET by tag', MANIFEST, 16, times(3)),
     get('fleet-get-64', 'Manifest GET by tag', MANIFEST, 64, times(3)),
@@ -174,14 +178,11 @@ export function fleetSmallGroup(context: Context): Group {
       measure: (peer) => costs(engines, peer, (one) => headSmall({ ...one, path: MANIFEST, connections: 16, seconds })),
     },
     get('fleet-blob-4k', '4 KiB blob GET', SMALL_BLOB, 16),
-    images(1),
-    images(8),
-    images(32),
   ];
   return {
-    id: 'fleet-small',
-    rows,
-    weight: 1.4,
+    id,
+    rows: id === 'fleet-small' ? reads : [images(1), images(8), images(32)],
+    weight: 0.8,
     open: () =>
       opened(
         context,
@@ -194,7 +195,7 @@ export function fleetSmallGroup(context: Context): Group {
           await seedSmall(peer);
           for (const one of peer.instances ?? [peer]) {
             // Code is compiled, connections are there.
-            await imagesOn(one, 4, 1);
+            if (id === 'fleet-images') await imagesOn(one, 4, 1);
             await getSmall({ ...one, path: MANIFEST, connections: 4, seconds: 1 }, tools);
           }
         },
