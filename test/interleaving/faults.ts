@@ -5,7 +5,11 @@
 import type { Fault } from './model-database.ts';
 
 /** The faults, in how many runs each must be caught, and what clients do where they would seldom meet it otherwise. */
-export const FAULTS: readonly (Fault & { readonly within: number; readonly menu?: readonly string[] })[] = [
+export const FAULTS: readonly (Fault & {
+  readonly within: number;
+  readonly menu?: readonly string[];
+  readonly size?: 'small' | 'large';
+})[] = [
   {
     name: 'a queue entry that is there is not moved to the later tick',
     within: 400,
@@ -102,7 +106,9 @@ export const FAULTS: readonly (Fault & { readonly within: number; readonly menu?
   },
   {
     name: 'a push makes the row live whatever its key',
-    within: 4_000,
+    within: 1_000,
+    menu: ['blob', 'blob', 'unlink'],
+    size: 'large',
     rewrite: [
       [
         "where digest = ? and n = ? and state in ('incoming', 'live')",
@@ -112,7 +118,9 @@ export const FAULTS: readonly (Fault & { readonly within: number; readonly menu?
   },
   {
     name: 'a spill marks the row stored whatever its key',
-    within: 4_000,
+    within: 1_000,
+    menu: ['blob', 'blob', 'unlink'],
+    size: 'small',
     rewrite: [
       [
         "where digest = ? and n = ? and state = 'live' and stored = 0",

@@ -9,6 +9,7 @@ import type { Fault } from './model-database.ts';
 export interface ObjectFault extends Fault, ObjectPlant {
   readonly within: number;
   readonly menu?: readonly string[];
+  readonly size?: 'small' | 'large';
 }
 
 /** The pieces of every append have the same names, as the parts of one multipart have. */
@@ -35,8 +36,7 @@ const nothing = (): undefined => undefined;
 const again = (name: string): ObjectFault => {
   const fault = FAULTS.find((one) => one.name === name);
   if (fault === undefined) throw new Error(`there is no planted fault "${name}"`);
-  const { menu: _menu, ...rest } = fault;
-  return { ...rest, menu: ['blob', 'blob', 'unlink', 'head', 'pull', 'manifest'] };
+  return { ...fault, menu: ['blob', 'blob', 'unlink'], size: 'large' };
 };
 
 /** All of them. */

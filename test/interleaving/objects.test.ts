@@ -56,7 +56,12 @@ test('a seed replays to the same steps', async () => {
 for (const fault of OBJECT_FAULTS) {
   test(`a planted fault is caught: ${fault.name}`, async (t) => {
     for (let seed = 1; seed <= fault.within; seed++) {
-      const options = { seed, ...(fault.menu === undefined ? {} : { menu: fault.menu }) };
+      const { menu, size } = fault;
+      const options = {
+        seed,
+        ...(menu === undefined ? {} : { menu }),
+        ...(size === undefined ? {} : { size }),
+      };
       const { broken } = await run(model, { ...options, objects: fault }, fault);
       if (broken === undefined) continue;
       const missed = (fault.rewrite ?? []).filter(([from]) => !model.planted.has(from));

@@ -25,6 +25,7 @@ import { broken, isServed, isThere, leftover, SPARSE } from './invariants.ts';
 import { Ledger } from './ledger.ts';
 import { ModelDatabase } from './model-database.ts';
 import { Disk } from './model-storage.ts';
+import { noCounts } from './options.ts';
 import { BLOBS, MANIFESTS } from './universe.ts';
 
 const TICKS = { grace: 4, undelete: 3, uploadLifetime: 3 };
@@ -114,17 +115,7 @@ if (await postgresIsThere()) {
         },
       },
       ticks: TICKS,
-      counts: {
-        pushes: 0,
-        pulls: 0,
-        deletes: 0,
-        restores: 0,
-        kills: 0,
-        powerCuts: 0,
-        refusals: 0,
-        unsettled: 0,
-        losses: 0,
-      },
+      counts: noCounts(),
       blobs: BLOBS,
       manifests: MANIFESTS,
       menu: MENU,

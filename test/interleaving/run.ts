@@ -5,8 +5,9 @@ import { sweepNext } from '../../src/maintenance/commands/gc-sweep.ts';
 import { leftover } from './invariants.ts';
 import { holdTime } from './model-bucket.ts';
 import type { Fault, ModelDatabase } from './model-database.ts';
+import type { Counts, RunOptions } from './options.ts';
 import { SHARD } from './universe.ts';
-import { type Counts, type RunOptions, World } from './world.ts';
+import { World } from './world.ts';
 
 /** How a run ended. */
 export interface Outcome {

@@ -15,14 +15,16 @@ import type { BlobKey, Digest, Reference, RepositoryName } from '../../src/oci/n
 import type { BlobStorage } from '../../src/storage/storage.ts';
 import { type Choices, choices as seeded } from '../support/random.ts';
 import { act, type ClientWorld } from './clients.ts';
+import { Elsewhere } from './elsewhere.ts';
 import { broken, isServed, isThere, SPARSE } from './invariants.ts';
 import { Keeper } from './keeper.ts';
 import { type About, Ledger } from './ledger.ts';
-import { Bucket, type ObjectPlant, passTime } from './model-bucket.ts';
+import { Bucket, passTime } from './model-bucket.ts';
 import { type DatabaseWorld, databaseOf, type Facade, type ModelDatabase } from './model-database.ts';
 import { Disk, type ModelDisk } from './model-storage.ts';
+import { type Counts, noCounts, type RunOptions } from './options.ts';
 import { type Process, Scheduler, settled } from './scheduler.ts';
-import { BLOBS, type Blob, MANIFESTS, type Manifest } from './universe.ts';
+import { BLOBS, type Blob, LARGE, MANIFESTS, type Manifest, SMALL } from './universe.ts';
 
 /** What must never happen. */
 export class Violation extends Error {}
@@ -35,31 +37,6 @@ export interface Instance {
   readonly collector: Collector;
   store(repository: string): Local;
   close(): void;
-}
-
-/** How a run is. */
-export interface RunOptions {
-  readonly seed: number;
-  /** Wall clocks jump by years. */
-  readonly clockJumps?: boolean;
-  readonly steps?: number;
-  /** What clients do, all about one blob in one repository; absent: the seed decides. */
-  readonly menu?: readonly string[];
-  /** The bytes lie in an object store that several processes share, perhaps with a fault planted; absent: on a disk. */
-  readonly objects?: ObjectPlant;
-}
-
-/** What happened in a run. */
-export interface Counts {
-  pushes: number;
-  pulls: number;
-  deletes: number;
-  restores: number;
-  kills: number;
-  powerCuts: number;
-  refusals: number;
-  unsettled: number;
-  losses: number;
 }
 
 /** Labels of points at which nothing is under way yet. */
@@ -76,17 +53,7 @@ export class World implements DatabaseWorld {
   readonly ticks: Ticks;
   readonly facades = new Set<Facade>();
   readonly instances: Instance[] = [];
-  readonly counts: Counts = {
-    pushes: 0,
-    pulls: 0,
-    deletes: 0,
-    restores: 0,
-    kills: 0,
-    powerCuts: 0,
-    refusals: 0,
-    unsettled: 0,
-    losses: 0,
-  };
+  readonly counts: Counts = noCounts();
   readonly blobs: readonly Blob[];
   readonly manifests: readonly Manifest[];
   readonly menu: readonly string[];
@@ -102,13 +69,12 @@ export class World implements DatabaseWorld {
   readonly #lost = new Set<string>();
   readonly #loses: boolean;
   readonly #objects: boolean;
-  /** Those that wait for a process on behalf of another one's clients. */
-  readonly #waiting = new Map<Process, Set<() => void>>();
+  readonly #elsewhere = new Elsewhere(this.instances);
   #wall = 1_700_000_000_000;
   #made = 0;
   #violation: Violation | undefined;
 
-  constructor(model: ModelDatabase, { seed, clockJumps = true, menu, objects }: RunOptions) {
+  constructor(model: ModelDatabase, { seed, clockJumps = true, menu, size, objects }: RunOptions) {
     this.model = model;
     const choices = seeded(seed);
     this.choices = choices;
@@ -121,13 +87,14 @@ export class World implements DatabaseWorld {
     };
     this.#deleteAfter = 1 + choices.below(3);
     this.#objects = objects !== undefined;
-    this.elsewhere = this.#objects ? (from, own, work) => this.#somewhere(from, own as Instance, work) : undefined;
+    this.elsewhere = this.#objects ? (from, own, work) => this.#elsewhere.ask(from, own as Instance, work) : undefined;
     this.#wanted = objects === undefined ? 1 + choices.below(3) : 2 + Number(choices.chance(20));
     this.#clients = 2 + choices.below(4);
     // Drawn from its own source, so that a run with jumps makes the same choices as one without.
     this.#jumps = clockJumps ? seeded(seed ^ 0x5eed) : undefined;
     const focused = choices.chance(50) || menu !== undefined;
-    this.blobs = focused ? [BLOBS[choices.below(BLOBS.length)] as Blob] : BLOBS;
+    const sized = size === undefined ? BLOBS : size === 'small' ? SMALL : LARGE;
+    this.blobs = focused ? [sized[choices.below(sized.length)] as Blob] : BLOBS;
     this.manifests = focused
       ? MANIFESTS.filter(({ blobs, children }) => blobs.includes(this.blobs[0] as Blob) || children.length > 0)
       : MANIFESTS;
@@ -340,28 +307,13 @@ export class World implements DatabaseWorld {
   /** Sends a request to one of the processes; where that dies first it has no answer. Absent where each client has its own. */
   readonly elsewhere: ClientWorld['elsewhere'];
 
-  async #somewhere<T>(from: Choices, own: Instance, work: (instance: Instance) => Promise<T>): Promise<T> {
-    const chosen = from.chance(60) ? (from.pick(this.instances) ?? own) : own;
-    if (chosen.process === own.process) return work(own);
-    return new Promise<T>((resolve, reject) => {
-      const waiting = this.#waiting.get(chosen.process) ?? new Set();
-      this.#waiting.set(chosen.process, waiting);
-      const gone = (): void => reject(new RegistryError('UNAVAILABLE', 'the process died'));
-      waiting.add(gone);
-      void work(chosen)
-        .then(resolve, reject)
-        .finally(() => waiting.delete(gone));
-    });
-  }
-
   async kill(instance: Instance): Promise<void> {
     this.counts.kills++;
     await this.scheduler.kill(instance.process);
     this.ledger.lost(instance.process);
     instance.close();
     this.instances.splice(this.instances.indexOf(instance), 1);
-    for (const gone of this.#waiting.get(instance.process) ?? []) gone();
-    this.#waiting.delete(instance.process);
+    this.#elsewhere.died(instance.process);
     for (const facade of this.facades) if (facade.process === instance.process) this.facades.delete(facade);
   }
 
