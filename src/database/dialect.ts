@@ -8,6 +8,11 @@ import { Lru } from '../kit/lru.ts';
 /** The two databases. */
 export type DialectName = 'sqlite' | 'postgres';
 
+/** Whether statements travel over a network: then many rows go in one, and several commands run side by side. */
+export function isRemote({ dialect }: { readonly dialect: DialectName }): boolean {
+  return dialect === 'postgres';
+}
+
 /** A text as PostgreSQL takes it, with the name under which it is prepared. */
 export interface PreparedText {
   readonly text: string;

@@ -5,6 +5,7 @@
  * crash leaves garbage and never a hole.
  */
 import type { Database } from '../database/database.ts';
+import { isRemote } from '../database/dialect.ts';
 import type { Job } from '../jobs/job.ts';
 import type { Clock } from '../kit/clock.ts';
 import { failpoint } from '../kit/failpoint.ts';
@@ -157,7 +158,7 @@ export function collector(parts: CollectorParts): Collector {
       }
     };
     // Where each review is a transaction of its own, several run side by side: none waits for a row of another.
-    await Promise.all(Array.from({ length: database.dialect === 'postgres' ? REVIEWERS : 1 }, reviewer));
+    await Promise.all(Array.from({ length: isRemote(database) ? REVIEWERS : 1 }, reviewer));
     measure.unlinked(unlinked);
     measure.condemned(condemned);
     return { unlinked, condemned, more: looked >= REVIEWS };

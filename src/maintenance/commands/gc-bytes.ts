@@ -3,6 +3,7 @@
  * at every step: a dead key is never used again, so a deletion that strikes hours later hits nothing that lives.
  */
 import type { Command } from '../../database/database.ts';
+import { isRemote } from '../../database/dialect.ts';
 
 /** A dead key as it was taken. `tick`: when it was last condemned. */
 export interface DeadKey {
@@ -49,8 +50,9 @@ const FORGET = `delete from dead_key where digest in (${places('?')}) and confir
 /** Says that the bytes of these keys are gone. One that was opened again since it was taken stays open. */
 export const gcConfirm: Command<{ keys: readonly DeadKey[] }, undefined> = {
   name: 'gc-confirm',
-  async run({ sql, dialect }, { keys }) {
-    if (dialect === 'postgres') {
+  async run(context, { keys }) {
+    const { sql } = context;
+    if (isRemote(context)) {
       // Over a network each statement costs more than its work.
       for (let from = 0; from < keys.length; from += AT_ONCE) {
         const some = keys.slice(from, from + AT_ONCE);
