@@ -38,7 +38,8 @@ export const FAULTS: readonly (Fault & {
   {
     name: 'HEAD pushes the review away with < for <=',
     within: 1_000,
-    menu: ['blob', 'head', 'head', 'head'],
+    menu: ['blob', 'head'],
+    size: 'small',
     rewrite: [
       [
         'update gc_queue set due_tick = ? where repository_id = ? and digest = ? and due_tick <= ?',

@@ -18,7 +18,7 @@ const SEED = given('LONGSHORE_TEST_SEED');
 const LEAST = 2_000;
 const SOAK = given('LONGSHORE_TEST_SECONDS') ?? given('LONGSHORE_TEST_SOAK_SECONDS');
 const RUNS = given('LONGSHORE_TEST_RUNS') ?? (SEED === undefined || SOAK !== undefined ? Number.POSITIVE_INFINITY : 1);
-const SECONDS = SOAK ?? 40;
+const SECONDS = SOAK ?? 30;
 
 const model = await ModelDatabase.open();
 after(() => model.close());
