@@ -101,7 +101,14 @@ const PHASES: readonly Phase[] = [
     each: true,
     soak: true,
   },
-  { name: 'engines', title: 'other engines', files: ['test/engines/**/*.test.ts'], concurrency: 2, each: true },
+  {
+    name: 'engines',
+    title: 'other engines',
+    files: ['test/engines/**/*.test.ts'],
+    concurrency: 2,
+    each: true,
+    soak: true,
+  },
   { name: 'fuzzing', title: 'fuzzing', files: ['test/fuzzing/**/*.test.ts'], concurrency: 2, each: true },
   {
     name: 'browser',
