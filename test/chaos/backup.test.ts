@@ -368,7 +368,7 @@ describe('backups of an installation that works', () => {
       [join(data, 'storage'), /place of their own/],
       [join(data, 'backups'), /outside of/],
       ['ftp://somewhere/else', /not ftp/],
-      ['s3://bucket-name/prefix?colour=red', /no option "colour"/],
+      ['s3://bucket-name/prefix?colour=red', /is one of endpoint, region/],
       ['s3://bucket-name/../up', /prefix/],
     ] as const) {
       const ran = await run(data, ['backup', '--to', to]);
