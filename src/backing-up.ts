@@ -242,6 +242,9 @@ export async function backUpDirectly(
   settingsOf(base, to);
   const database = await openDatabase(base);
   try {
+    // A backup of half an installation would look like a whole one.
+    await (await import('./maintenance/reindex-mark.ts')).refuseHalfRebuilt(database);
+    await (await import('./maintenance/restore-mark.ts')).refuseHalfRestored(database);
     return await backUp({ ...base, database }, to, options);
   } finally {
     await database.close();

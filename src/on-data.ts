@@ -39,6 +39,9 @@ export async function onData<Name extends keyof DataCommands>(
     'user.list': (page) => accounts.listAccounts(database, page),
   };
   try {
+    // What is written into a database that is to be made again would be lost.
+    await (await import('./maintenance/reindex-mark.ts')).refuseHalfRebuilt(database);
+    await (await import('./maintenance/restore-mark.ts')).refuseHalfRestored(database);
     return (await commands[name](args as never)) as Result;
   } finally {
     await database.close();
