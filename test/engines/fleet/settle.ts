@@ -11,7 +11,7 @@ import { expireUploads } from '../../../src/maintenance/expire.ts';
 import { collector } from '../../../src/maintenance/gc.ts';
 import { MIGRATIONS } from '../../../src/migrations.ts';
 import { blobKey, parseBlobKey } from '../../../src/oci/blob-key.ts';
-import { digestFromBytes } from '../../../src/oci/digest.ts';
+import { digestFromBytes, digestToBytes } from '../../../src/oci/digest.ts';
 import { openObjectStorage } from '../../../src/storage/objects/objects.ts';
 import { s3Objects } from '../../../src/storage/s3/s3.ts';
 import { objectsOf, type Shared } from './fleet.ts';
@@ -66,7 +66,8 @@ export async function settle(shared: Shared, windows: Windows): Promise<Settled>
     const { signal } = new AbortController();
     for (let round = 0; round < ROUNDS; round++) {
       await sql.query('update gc_clock set tick = tick + $1', [grace + undelete + uploadLifetime + 10]);
-      await sql.query("delete from lease where kind = 'sweep'");
+      // The look for what uploads left is due every few hours only; that for orphans is due by the tick.
+      await sql.query("update lease set due_tick = 0 where name = 'upload.sweep'");
       await expireUploads({ ...parts, database, storage }, signal);
       for (;;) {
         const { more, deleted } = await collecting.step(signal);
@@ -96,7 +97,7 @@ export async function settle(shared: Shared, windows: Windows): Promise<Settled>
       if (name.startsWith('uploads/')) wrong.push(`${name} is left of an upload`);
       if (!name.startsWith('blobs/')) continue;
       if (parseBlobKey(name.slice('blobs/'.length)) === undefined) wrong.push(`${name} is no blob's name`);
-      else if (!named.has(name)) wrong.push(`${name}: no row names it`);
+      else if (!named.has(name)) wrong.push(`${name}: no row names it${await toldOf(sql, name)}`);
     }
     return { live, wrong, swept: { uploads: before.size, keys } };
   } finally {
@@ -104,6 +105,16 @@ export async function settle(shared: Shared, windows: Windows): Promise<Settled>
     await database.close();
     await storage.close();
   }
+}
+
+/** What the database says of a key that is not named by a live row. */
+async function toldOf(sql: Client, name: string): Promise<string> {
+  const parsed = parseBlobKey(name.slice('blobs/'.length));
+  if (parsed === undefined) return '';
+  const digest = digestToBytes(parsed.digest);
+  const blob = await sql.query('select state, n, stored from blob where digest = $1', [digest]);
+  const dead = await sql.query('select n, confirmed from dead_key where digest = $1', [digest]);
+  return `: n ${parsed.n}, row ${JSON.stringify(blob.rows)}, dead ${JSON.stringify(dead.rows)}`;
 }
 
 async function uploadsOf(shared: Shared): Promise<string[]> {
