@@ -108,12 +108,15 @@ for (const name of names) {
       assert.equal(schemaOf(file), MIGRATIONS.length);
       const copy = `${file}.before-${recorded.schema + 1}`;
       if (recorded.schema === MIGRATIONS.length) return assert.ok(!existsSync(copy));
-      // What was kept before the upgrade is the folder as it was, and serves again.
+      // What was kept before the upgrade is the folder as it was, and serves again once storage has been told.
       assert.equal(schemaOf(copy), recorded.schema);
       const again = temporaryFolder('upgrade');
       cpSync(join(data, 'storage'), join(again, 'storage'), { recursive: true });
       renameSync(copy, join(again, 'longshore.db'));
       renameSync(`${join(data, 'side.db')}.before-${recorded.schema + 1}`, join(again, 'side.db'));
+      const [program = '', ...args] = longshoreCommand();
+      const recovered = await runAny(program, [...args, 'recover', '--data', again], { cwd: again });
+      assert.equal(recovered.code, 0, recovered.stderr);
       await compare(again, recorded);
     });
 
