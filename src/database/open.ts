@@ -169,7 +169,10 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteDatabase
       owner.release();
     },
   });
-  return { ...database, serve: (channel) => serveMember({ run: send, onTouched: touched.on, ping: () => writer.ping() }, channel) };
+  return {
+    ...database,
+    serve: (channel) => serveMember({ run: send, onTouched: touched.on, ping: () => writer.ping() }, channel),
+  };
 }
 
 /**

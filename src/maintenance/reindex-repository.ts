@@ -61,7 +61,11 @@ export async function reindexOne(work: ReindexWork, name: RepositoryName): Promi
 }
 
 /** Reads, parses and adds the manifests of these entries. */
-export async function addManifests(work: ReindexWork, repository: Repository, entries: readonly MirrorEntry[]): Promise<void> {
+export async function addManifests(
+  work: ReindexWork,
+  repository: Repository,
+  entries: readonly MirrorEntry[],
+): Promise<void> {
   let batch: FoundManifest[] = [];
   let bytes = 0;
   const flush = async (): Promise<void> => {
