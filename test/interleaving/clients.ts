@@ -161,7 +161,8 @@ async function pushAnywhere(client: Client, repository: RepositoryName, blob: Bl
   const stands = async (): Promise<number> => {
     const { size } = await at((store) => store.uploadStatus(CALL, repository, id));
     // It ended meanwhile, by its lifetime or by a request of which the answer was lost: it begins again.
-    if (size > 0 && size < acknowledged && !doubled)
+    if (size === 0) doubled = true;
+    else if (size < acknowledged && !doubled)
       world.defect(`I1: an upload has ${size} bytes, ${acknowledged} were acknowledged`);
     acknowledged = size;
     return size;
@@ -181,7 +182,6 @@ async function pushAnywhere(client: Client, repository: RepositoryName, blob: Bl
       // Somebody who gave up waiting: what was sent may still be written while the next request comes.
       if (choices.chance(25)) {
         const sent = chunk(size, size + choices.below(end - size + 1));
-        doubled ||= size === 0;
         void at((store) => store.appendUpload(CALL, repository, id, sent)).catch(() => undefined);
       }
       if (choices.chance(60))

@@ -44,8 +44,8 @@ export class Bucket implements ModelDisk {
   readonly #objects = new Map<string, StoredObject>();
   /** Joins that began and did not end, by number: an open multipart. */
   readonly #unfinished = new Map<number, number>();
-  /** Keys of which the store said that they are not deleted, and which nobody wrote since. */
-  readonly refused = new Set<BlobKey>();
+  /** `process key`: it was told last that this is not deleted. */
+  readonly refused = new Set<string>();
   readonly boots = 1;
   readonly limits: ObjectLimits;
   readonly #scheduler: Scheduler;
@@ -95,7 +95,6 @@ export class Bucket implements ModelDisk {
     this.#objects.set(name, { bytes, modifiedAt: this.now(), place });
     if (!name.startsWith(BLOBS)) return;
     const key = name.slice(BLOBS.length) as BlobKey;
-    this.refused.delete(key);
     this.blobs.set(key, { bytes, durable: true });
   }
 
@@ -106,7 +105,6 @@ export class Bucket implements ModelDisk {
       this.onDelete(key);
       this.deletions++;
       this.blobs.delete(key);
-      this.refused.delete(key);
     }
     this.#objects.delete(name);
   }
@@ -283,9 +281,12 @@ function scheduledStore(bucket: Bucket, scheduler: Scheduler, process: Process, 
       }
       return change(label, 6, () => {
         for (const name of names) {
-          if (!kept.has(name)) bucket.remove(name);
-          else if (bucket.info(name) !== undefined && name.startsWith(BLOBS))
-            bucket.refused.add(name.slice(BLOBS.length) as BlobKey);
+          const asked = `${process.name} ${name.slice(BLOBS.length)}`;
+          if (kept.has(name)) bucket.refused.add(asked);
+          else {
+            bucket.refused.delete(asked);
+            bucket.remove(name);
+          }
         }
         return [...kept];
       });

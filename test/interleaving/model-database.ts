@@ -53,6 +53,7 @@ export class ModelDatabase {
   readonly #db: DatabaseSync;
   readonly #prepared = new Map<string, StatementSync>();
   #fault: Fault | undefined;
+  #running: string | undefined;
   // biome-ignore lint/suspicious/noExplicitAny: commands of many arguments.
   #always: (command: Command<any, any>) => Command<any, any> = (same) => same;
   /** Rewrites that were found. */
@@ -117,6 +118,9 @@ export class ModelDatabase {
   /** One command in its savepoint. Whatever is no RegistryError is the program's defect. */
   async run<A, R>(command: Command<A, R>, args: A, context: CommandContext): Promise<Outcome<R>> {
     const planted = this.#always(this.#fault?.wrap?.(command) ?? command);
+    // One command is whole before the next one begins: their savepoints would mix.
+    if (this.#running !== undefined) throw new Error(`${command.name} begins within ${this.#running}`);
+    this.#running = command.name;
     this.#db.exec('savepoint command');
     try {
       const outcome = await planted.run(context, args);
@@ -126,6 +130,8 @@ export class ModelDatabase {
       this.#db.exec('rollback to command');
       this.#db.exec('release command');
       throw error instanceof RegistryError ? error : sqliteFault(error);
+    } finally {
+      this.#running = undefined;
     }
   }
 

@@ -27,8 +27,8 @@ export interface ModelDisk {
   readonly late?: number;
   readonly lostAnswers?: number;
   readonly joins?: number;
-  /** Keys that the store refused to delete and that nobody wrote since; absent where it refuses none. */
-  readonly refused?: ReadonlySet<BlobKey>;
+  /** `process key`: the store refused that process to delete it, when it asked last; absent where it refuses none. */
+  readonly refused?: ReadonlySet<string>;
   /** What is wrong with the uploads whose rows say this; absent where bytes that were not synced may be lost. */
   brokenUploads?(states: readonly string[]): string | undefined;
   /** Called before bytes go. */

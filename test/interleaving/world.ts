@@ -133,16 +133,17 @@ export class World implements DatabaseWorld {
   }
 
   /** Reservations hold for a grace. */
-  observe(_process: Process, name: string, args: unknown, result: unknown): void {
+  observe(process: Process, name: string, args: unknown, result: unknown): void {
     if (name === 'blob-reserve') {
       const { digest } = args as { digest: Uint8Array };
       const { n, live } = result as { n: number; live: boolean };
       if (!live) this.#reserved.set(`${digestFromBytes(digest)} ${n}`, this.scheduler.tick);
     }
+    if (name === 'blob-link') this.#noteLive();
     if (name === 'gc-confirm') {
       for (const { digest, n } of (args as { keys: readonly { digest: Uint8Array; n: number }[] }).keys) {
         const key = blobKey(digestFromBytes(digest), n);
-        if (this.disk.refused?.has(key))
+        if (this.disk.refused?.has(`${process.name} ${key}`))
           this.defect(`I5: ${key} counts as deleted, and the store refused to delete it`);
       }
     }
@@ -167,6 +168,11 @@ export class World implements DatabaseWorld {
   }
 
   readonly #wasLive = new Set<string>();
+
+  #noteLive(): void {
+    for (const { digest, n } of this.model.all("select digest, n from blob where state = 'live'"))
+      this.#wasLive.add(`${digestFromBytes(digest as Uint8Array)} ${n}`);
+  }
 
   /** An answer that is not the good one. */
   refused(error: unknown, about: About): void {
@@ -314,6 +320,8 @@ export class World implements DatabaseWorld {
     instance.close();
     this.instances.splice(this.instances.indexOf(instance), 1);
     this.#elsewhere.died(instance.process);
+    // Those who waited for it go on before anything else happens.
+    await settled();
     for (const facade of this.facades) if (facade.process === instance.process) this.facades.delete(facade);
   }
 
@@ -360,7 +368,7 @@ export class World implements DatabaseWorld {
     else if (fate < 118 && this.#objects) {
       scheduler.trace.push('all requests under way are given up');
       passTime();
-      await settled();
+      for (let turn = 0; turn < 4; turn++) await settled();
     } else if (fate < 150 && scheduler.lateEffects > 0) await scheduler.strike();
     while (this.instances.length < this.#wanted) this.work(await this.start());
   }
@@ -374,8 +382,7 @@ export class World implements DatabaseWorld {
       this.#brokenUploads();
     if (why !== undefined) this.defect(why);
     if (this.#violation !== undefined) throw this.#violation;
-    for (const { digest, n } of this.model.all("select digest, n from blob where state = 'live'"))
-      this.#wasLive.add(`${digestFromBytes(digest as Uint8Array)} ${n}`);
+    this.#noteLive();
   }
 
   #brokenUploads(): string | undefined {
