@@ -81,8 +81,15 @@ function requestOf({ host, pathname, search }: URL, range: { start: number; end:
 }
 
 function headIn(text: string, range: { start: number } | undefined): Head | undefined {
-  const field = (name: string): string | undefined =>
-    new RegExp(`^${name}:[ \t]*([^\r]*)`, 'im').exec(text)?.[1]?.trim();
+  const fields = new Map<string, string>();
+  for (const line of text.split('\r\n').slice(1)) {
+    const colon = line.indexOf(':');
+    const name = line.slice(0, colon).toLowerCase();
+    // Said twice: let the SDK make of it what it wants.
+    if (colon > 0 && fields.has(name) && /^(content|transfer)-/.test(name)) return undefined;
+    if (colon > 0) fields.set(name, line.slice(colon + 1).trim());
+  }
+  const field = (name: string): string | undefined => fields.get(name);
   const status = /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1];
   const length = field('content-length');
   if (status !== (range === undefined ? '200' : '206') || length === undefined || !/^\d{1,15}$/.test(length))
