@@ -84,7 +84,14 @@ const PHASES: readonly Phase[] = [
     each: true,
   },
   { name: 'clients', title: 'real clients', files: ['test/clients/**/*.test.ts'], concurrency: 2, each: true },
-  { name: 'chaos', title: 'kills', files: ['test/chaos/**/*.test.ts'], concurrency: 1, each: true, soak: true },
+  {
+    name: 'chaos',
+    title: 'kills, cuts and outages',
+    files: ['test/chaos/**/*.test.ts'],
+    concurrency: 2,
+    each: true,
+    soak: true,
+  },
   {
     name: 'interleaving',
     title: 'interleavings',
