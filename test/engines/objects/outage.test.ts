@@ -153,8 +153,9 @@ withS3('an object store that is away', () =>
         const [got, part] = await reads;
         clearTimeout(hangUp);
         t.diagnostic(`${what}: after ${Math.round(performance.now() - began)} ms`);
-        assert.equal(got.status, 'rejected', JSON.stringify(got));
-        assert.equal(part.status, 'rejected');
+        // Broken off, or refused where the store broke off before the first byte: never whole.
+        for (const read of [got, part])
+          assert.ok(read.status === 'rejected' || read.value.status === 503, JSON.stringify(read).slice(0, 200));
         proxy.rule = () => 'pass';
         await serves();
       });
