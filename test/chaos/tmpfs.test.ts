@@ -43,9 +43,10 @@ async function readiness(worker: Work): Promise<string> {
 }
 
 async function until(what: string, server: Longshore, is: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
+  // Some eight ticks and as many runs of jobs, each as long as a busy machine makes it.
+  for (let tries = 0; tries < 400; tries++) {
     if (await is()) return;
-    await sleep(100);
+    await sleep(250);
   }
   assert.fail(`${what} never came\n${server.output().slice(-3_000)}`);
 }
