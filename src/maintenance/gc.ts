@@ -75,6 +75,9 @@ export interface Collector {
 
 /** Entries that one step reviews, tombstones that it ends. */
 const REVIEWS = 200;
+const REVIEWS_REMOTE = 800;
+/** Entries after which more than one reviewer is worth it. */
+const ALONE = 100;
 /** Entries of one transaction, where several may share it: a request waits for it to end. */
 const AT_ONCE = 20;
 /** Reviews side by side where each is a transaction; requests need the other connections. */
@@ -144,9 +147,10 @@ export function collector(parts: CollectorParts): Collector {
 
   async function review(signal: AbortSignal): Promise<{ unlinked: number; condemned: number; more: boolean }> {
     let [looked, unlinked, condemned] = [0, 0, 0];
-    const reviewer = async (): Promise<void> => {
-      while (looked < REVIEWS && !signal.aborted) {
-        const limit = Math.min(AT_ONCE, REVIEWS - looked);
+    const most = isRemote(database) ? REVIEWS_REMOTE : REVIEWS;
+    const reviewer = async (until: number): Promise<void> => {
+      while (looked < until && !signal.aborted) {
+        const limit = Math.min(AT_ONCE, until - looked);
         failpoint('gc.review.before');
         const done = await database.run(gcReview, { limit }, lane);
         failpoint('gc.review.after');
@@ -157,11 +161,13 @@ export function collector(parts: CollectorParts): Collector {
         if (done.entries < (database.shared ? 1 : limit) && done.unlinked === 0) break;
       }
     };
-    // Where each review is a transaction of its own, several run side by side: none waits for a row of another.
-    await Promise.all(Array.from({ length: isRemote(database) ? REVIEWERS : 1 }, reviewer));
+    // Where each review is a transaction of its own, several run side by side where much is due: none waits for a row
+    // of another, and what two of them met at is left for the next tick. A little is done sooner by one.
+    await reviewer(isRemote(database) ? ALONE : most);
+    if (looked >= ALONE && looked < most) await Promise.all(Array.from({ length: REVIEWERS }, () => reviewer(most)));
     measure.unlinked(unlinked);
     measure.condemned(condemned);
-    return { unlinked, condemned, more: looked >= REVIEWS };
+    return { unlinked, condemned, more: looked >= most };
   }
 
   async function purge(signal: AbortSignal): Promise<{ purged: number; more: boolean }> {

@@ -147,6 +147,7 @@ if (await postgresIsThere()) {
       // Until something was acknowledged, and some rounds in any case.
       for (let round = 0; round < 8 || (acknowledged.length === 0 && round < 100); round++) {
         await pg.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'longshore'");
+        if (round >= 8) await new Promise((resolve) => setTimeout(resolve, 10 * round));
       }
       running = false;
       await Promise.all([...pushers, ...readers]);
