@@ -58,7 +58,7 @@ async function withRegistry(
   const exited = once(child, 'exit');
   try {
     const url = `http://127.0.0.1:${port}`;
-    for (let tries = 0; tries < 300 && child.exitCode === null; tries++) {
+    for (let tries = 0; tries < 3_000 && child.exitCode === null; tries++) {
       const status = await statusOf(`${url}/v2/`);
       if (status === 200 || status === 401) break;
       await sleep(20);

@@ -15,7 +15,7 @@ import { withTools } from '../support/tools.ts';
 import { disagreements } from './disk.ts';
 
 const CONFIG = {
-  gc: { tick: '1s', graceTicks: 5, undeleteTicks: 1, deleteAfterTicks: 1, haltPercent: 100 },
+  gc: { tick: '1s', graceTicks: 12, undeleteTicks: 1, deleteAfterTicks: 1, haltPercent: 100 },
   log: { access: false, level: 'warn' },
 };
 const BASE = '/v2/clock/jumps';
@@ -58,7 +58,7 @@ async function run(library: string, jump: string): Promise<{ soon: string; late:
   assert.equal((await http.send('DELETE', `${BASE}/manifests/${later.manifest.digest}`)).status, 202);
   const wanted = blobs.filter(({ name }) => name.startsWith('kept')).length;
   let left = await there();
-  for (let tries = 0; tries < 100 && left.length > wanted; tries++) {
+  for (let tries = 0; tries < 480 && left.length > wanted; tries++) {
     await sleep(250);
     left = await there();
   }

@@ -23,9 +23,11 @@ const WORKERS = 8;
 const GRACE_TICKS = 1_000;
 /** More than half the grace, less than all of it: heads have to renew, nothing is collected. */
 const JUMP_TICKS = 520;
+/** Less than a jump, and more than the rounds between two jumps take on a slow machine: what rests is gone on with. */
+const LIFETIME_TICKS = 400;
 const CONFIG = {
   gc: { tick: '1s', graceTicks: GRACE_TICKS, undeleteTicks: 1_000_000 },
-  uploads: { lifetime: '60s' },
+  uploads: { lifetime: `${LIFETIME_TICKS}s` },
   log: { access: false },
 };
 
@@ -86,10 +88,12 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'reindex.end.before': 'test/chaos/reindex.test.ts',
 };
 
-/** How long a round with a failpoint may take to reach it before the process is killed anyway, milliseconds: a second
- * try gets longer, because jobs run every five seconds. */
+/** How long a round with a failpoint may take to reach it before the process is killed anyway, milliseconds: each
+ * further try gets longer, because jobs run every five seconds and a machine may be slow. */
 const PATIENCE = 1_500;
 const MORE_PATIENCE = 8_000;
+/** How often a failpoint is tried before it counts as one that never fires. */
+const TRIES = 8;
 /** How long a round works at full speed, milliseconds; then it goes on slowly until its failpoint is reached. */
 const BUSY = 500;
 /** Those that only a clock which was moved on lets a request reach. */
@@ -134,7 +138,7 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
       wrong.push(...found.flat());
       return true;
     } catch (error) {
-      const dead = await Promise.race([server.exited.then(() => true), sleep(2_000, false)]);
+      const dead = await Promise.race([server.exited.then(() => true), sleep(30_000, false, { ref: false })]);
       if (!dead) throw error;
       return false;
     } finally {
@@ -192,7 +196,7 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
     );
     const tried = armed === undefined ? 0 : (tries.get(armed.name) ?? 0);
     if (armed !== undefined) tries.set(armed.name, tried + 1);
-    const patience = armed === undefined ? 80 + random.below(350) : tried === 0 ? PATIENCE : MORE_PATIENCE;
+    const patience = armed === undefined ? 80 + random.below(350) : tried === 0 ? PATIENCE : MORE_PATIENCE * tried;
     spent.work -= performance.now();
     const byItself = await Promise.race([running.exited.then(() => true), sleep(patience, false)]);
     await running.kill();
@@ -209,7 +213,8 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   }
 
   const started = performance.now();
-  for (let number = 0; kills < KILLS || performance.now() - started < SOAK_MILLISECONDS; number += 1) {
+  const isMissing = (): boolean => wanted.some((name) => !fired.has(name) && (tries.get(name) ?? 0) < TRIES);
+  for (let number = 0; kills < KILLS || performance.now() - started < SOAK_MILLISECONDS || isMissing(); number += 1) {
     // Each name once, then again those that did not fire, then any.
     const missing = wanted.filter((each) => !fired.has(each) && (jumped || !AFTER_JUMP.test(each)));
     const fewest = Math.min(...missing.map((each) => tries.get(each) ?? 0));
@@ -244,19 +249,19 @@ test(`${KILLS} kills lose nothing that was acknowledged, need no repair and leav
   assert.deepEqual(disagreements(data), [], 'files and rows agree');
 
   // All uploads have rested for longer than they may: their rows and files go by themselves.
-  advanceClock(data, 100);
+  advanceClock(data, LIFETIME_TICKS + 100);
   ageTemporaryFiles(data);
   hastenJobs(data);
   const after = await start();
   let left = uploadsLeft(data);
-  for (let tries = 0; tries < 300 && (left.rows > 0 || left.files.length > 0); tries += 1) {
+  for (let tries = 0; tries < 1_200 && (left.rows > 0 || left.files.length > 0); tries += 1) {
     await sleep(100);
     left = uploadsLeft(data);
   }
   assert.deepEqual(left, { rows: 0, files: [] }, 'no upload is left');
   // The collector and the spill open folders for moments.
   let open = openFiles(after.pid, join(data, 'storage'));
-  for (let tries = 0; tries < 100 && open.length > 0; tries += 1) {
+  for (let tries = 0; tries < 1_200 && open.length > 0; tries += 1) {
     await sleep(50);
     open = openFiles(after.pid, join(data, 'storage'));
   }

@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
@@ -33,10 +33,22 @@ interface Outage {
   readonly large: 200 | 503;
 }
 
+/** Standard input, output and error stand before it. */
+const FIRST_DESCRIPTOR = 3;
+
+/** Whether a descriptor is in use, and not by a connection, which may end. */
+function isKept(pid: number, descriptor: number): boolean {
+  try {
+    return !readlinkSync(`/proc/${pid}/fd/${descriptor}`).startsWith('socket:');
+  } catch {
+    return false;
+  }
+}
+
 /** What it says of itself; asked again for a while, because an answer is kept for a second. */
 async function readiness(worker: Work, wanted: number): Promise<Answer> {
   let answer = await worker.http.send('GET', '/readyz');
-  for (let tries = 0; tries < 50 && answer.status !== wanted; tries++) {
+  for (let tries = 0; tries < 600 && answer.status !== wanted; tries++) {
     await sleep(100);
     answer = await worker.http.send('GET', '/readyz');
   }
@@ -137,7 +149,7 @@ withTools(['strace', 'prlimit'], 'outages', (strace, prlimit) => {
         name: 'the database is locked',
         part: 'database',
         begin() {
-          locker = new DatabaseSync(at('longshore.db'), { timeout: 10_000 });
+          locker = new DatabaseSync(at('longshore.db'), { timeout: 60_000 });
           locker.exec('begin exclusive');
         },
         end() {
@@ -196,9 +208,8 @@ withTools(['strace', 'prlimit'], 'outages', (strace, prlimit) => {
           // Only low numbers, which are taken for good: one of a connection that ends cannot be used again.
           let free = 20;
           for (let sample = 0; sample < 20; sample++) {
-            const used = new Set(readdirSync(`/proc/${server.pid}/fd`));
-            let first = 0;
-            while (used.has(String(first))) first++;
+            let first = FIRST_DESCRIPTOR;
+            while (first < free && isKept(server.pid, first)) first++;
             free = Math.min(free, first);
             await sleep(10);
           }

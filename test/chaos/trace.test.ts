@@ -82,7 +82,7 @@ withTools(['strace'], 'the order of system calls', (strace) => {
     await server.stop();
     // With -D the server is our child and strace a stranger, which may still be writing.
     const over = new RegExp(`^${server.pid} .*\\+\\+\\+ exited`, 'm');
-    for (let tries = 0; tries < 200 && !over.test(readFileSync(file, 'utf8')); tries += 1) await sleep(50);
+    for (let tries = 0; tries < 1_200 && !over.test(readFileSync(file, 'utf8')); tries += 1) await sleep(50);
 
     const calls = parseTrace(readFileSync(file, 'utf8'));
     const link = calls.find((call) => /^(link|rename)/.test(call.name) && call.text.includes(hex) && ok(call));

@@ -71,7 +71,7 @@ describe(`the executable for ${OWN}`, () => {
     const ann = client(url, { authorization: BASIC });
     // The other process hears of it a moment later.
     let status401 = 0;
-    for (let round = 0; round < 200 && status401 < 10; round++) {
+    for (let round = 0; round < 2_400 && status401 < 10; round++) {
       const { status } = await anybody.send('GET', '/v2/demo/alone/manifests/v1');
       status401 = status === 401 ? status401 + 1 : 0;
       if (status !== 401) await sleep(50);

@@ -16,7 +16,7 @@ export type Look = <T>(work: (tables: Tables) => Promise<T>) => Promise<T>;
 /** The database file of a server that may be running. */
 export function lookAtFile(file: string): Look {
   return async (work) => {
-    using database = new DatabaseSync(file, { readOnly: true, timeout: 5_000 });
+    using database = new DatabaseSync(file, { readOnly: true, timeout: 60_000 });
     database.exec('begin');
     return await work({ all: async <Row>(text: string) => database.prepare(text).all() as unknown as Row[] });
   };

@@ -17,6 +17,7 @@ import { soakWorker } from './worker.ts';
 export const GC = { tick: '1s', graceTicks: 20, undeleteTicks: 20, deleteAfterTicks: 2, haltPercent: 100 } as const;
 /** Half a grace less a tick, milliseconds: how long what was acknowledged stays without a manifest. */
 const HOLDS = 9_000;
+const DELETED = 'longshore_gc_deleted_keys_total';
 const OWN = 2;
 /** Mistakes after which it ends: one fault soon makes hundreds. */
 const MOST_WRONG = 12;
@@ -74,6 +75,16 @@ export async function counterOf(servers: readonly Longshore[], name: string): Pr
     sum += Number(new RegExp(`^${name}(?:{[^}]*})? (\\S+)$`, 'm').exec(text)?.[1] ?? 0);
   }
   return sum;
+}
+
+/** How many keys the collectors deleted; on a slow machine they may still be about to: they are waited for, two minutes. */
+export async function deletedKeys(servers: () => readonly Longshore[]): Promise<number> {
+  let deleted = await counterOf(servers(), DELETED);
+  for (let tries = 0; tries < 240 && deleted === 0; tries++) {
+    await sleep(500);
+    deleted = await counterOf(servers(), DELETED);
+  }
+  return deleted;
 }
 
 /** The slowest command in what servers logged. */
@@ -161,7 +172,7 @@ export async function soak(options: SoakOptions): Promise<SoakReport> {
       audits++;
       if (audits % 20 === 0)
         say(
-          `${second} s: ${counts.get('requests')} requests, ${await counterOf(options.servers(), 'longshore_gc_deleted_keys_total')} keys deleted, ${memory.at(-1)} MiB`,
+          `${second} s: ${counts.get('requests')} requests, ${await counterOf(options.servers(), DELETED)} keys deleted, ${memory.at(-1)} MiB`,
         );
     }
   };

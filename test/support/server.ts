@@ -16,7 +16,7 @@ import { temporaryFolder } from './temp.ts';
 export const ROOT = resolve(import.meta.dirname, '../..');
 
 /** How long a start may take before it counts as failed, milliseconds. */
-const START_LIMIT = 30_000;
+const START_LIMIT = 120_000;
 /** How much of the program's output is kept: the last so many characters. */
 const OUTPUT_LIMIT = 4 * 1024 * 1024;
 
@@ -77,7 +77,7 @@ if (process.env.NODE_TEST_CONTEXT !== undefined) after(() => void setTimeout(end
 /** The status of one GET, or undefined where nothing answers. */
 export function statusOf(url: string): Promise<number | undefined> {
   return new Promise((done) => {
-    const asked = request(url, { agent: false, timeout: 2_000 }, (answer) => {
+    const asked = request(url, { agent: false, timeout: 10_000 }, (answer) => {
       answer.resume();
       answer.on('error', () => done(undefined));
       answer.on('end', () => done(answer.statusCode));

@@ -18,6 +18,8 @@ import { type Work, work } from './workload.ts';
 const SOAK = Number(process.env.LONGSHORE_TEST_SOAK_SECONDS ?? 0) > 0;
 /** How many single faults `npm test` takes. */
 const SHARE = 44;
+/** Rounds that the test of many faults takes at least. */
+const LEAST_ROUNDS = 15;
 const ERRORS = ['EIO', 'ENOSPC'] as const;
 const KINDS: readonly ThreadKind[] = ['pool', 'writer'];
 const CONFIG = {
@@ -63,7 +65,7 @@ function some<T>(from: readonly T[], count: number, random: Choices): T[] {
 }
 
 async function ready(server: Longshore): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
+  for (let tries = 0; tries < 1_200; tries++) {
     if ((await statusOf(`${server.url}/readyz`)) === 200) return;
     await sleep(100);
   }
@@ -123,7 +125,8 @@ withTools(['strace'], 'error injection', (strace) => {
       { calls: ['write', 'open'], error: 'ENOSPC', when: '3+5' },
     );
     const until = performance.now() + (SOAK ? 60_000 : 7_000);
-    while (performance.now() < until) {
+    // So long that jobs run, and on a slow machine so often that enough fails.
+    for (let rounds = 0; rounds < LEAST_ROUNDS || performance.now() < until; rounds++) {
       await worker.round();
       await sleep(150);
     }
@@ -163,7 +166,7 @@ async function restarted(server: Longshore, data: string, workers: readonly Work
   hastenJobs(data);
   const last = await startLongshore({ data, config: CONFIG });
   let left = uploadsLeft(data);
-  for (let tries = 0; tries < 200 && (left.rows > 0 || left.files.length > 0); tries++) {
+  for (let tries = 0; tries < 1_200 && (left.rows > 0 || left.files.length > 0); tries++) {
     await sleep(100);
     left = uploadsLeft(data);
   }

@@ -35,7 +35,14 @@ const KIND_OF = new Map<string, CallKind>(
 /** Ids of the threads of one kind. */
 export function threads(pid: number, kind: ThreadKind): number[] {
   return readdirSync(`/proc/${pid}/task`)
-    .filter((thread) => readFileSync(`/proc/${pid}/task/${thread}/comm`, 'utf8').trim() === NAMES[kind])
+    .filter((thread) => {
+      try {
+        return readFileSync(`/proc/${pid}/task/${thread}/comm`, 'utf8').trim() === NAMES[kind];
+      } catch {
+        // It ended meanwhile.
+        return false;
+      }
+    })
     .map(Number);
 }
 

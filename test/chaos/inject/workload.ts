@@ -7,7 +7,7 @@ import { type Answer, type Client, client, errorCodes } from '../../support/clie
 import { type Image, image, type Piece, randomPiece } from '../../support/images.ts';
 
 /** How long an answer may take before it counts as none, milliseconds. */
-const PATIENCE = 15_000;
+const PATIENCE = 120_000;
 const MIB = 1024 * 1024;
 
 /** What is known of an image. `unsure`: its push or delete was answered with an error. */

@@ -23,7 +23,8 @@ import { settle } from '../fleet/settle.ts';
 
 const SOAK_MILLISECONDS = Number(process.env.LONGSHORE_TEST_SOAK_SECONDS ?? 0) * 1000;
 const WORKERS = 4;
-const WINDOWS = { grace: 1_000, undelete: 1_000, deleteAfter: 10, uploadLifetime: 60 };
+/** An upload lasts for less than half a grace, and for longer than a slow machine lets one rest between two jumps of the clock. */
+const WINDOWS = { grace: 1_000, undelete: 1_000, deleteAfter: 10, uploadLifetime: 400 };
 const CONFIG = {
   gc: {
     tick: '1s',
@@ -32,7 +33,7 @@ const CONFIG = {
     deleteAfterTicks: WINDOWS.deleteAfter,
     haltPercent: 100,
   },
-  uploads: { lifetime: '60s' },
+  uploads: { lifetime: `${WINDOWS.uploadLifetime}s` },
   // The bytes are asked of the instance.
   storage: { redirect: { enabled: false, lifetime: '10s' } },
 };
@@ -43,9 +44,11 @@ const WHOLE = WINDOWS.grace + 200;
 /** Of several pieces that are joined, not copied: more than the store's least part, and more than a piece. */
 const JOINED = 8.5 * 1024 * 1024;
 const MOST_JOINED = 2;
-/** How long a round may take to reach its failpoint, milliseconds; the next try gets longer. */
+/** How long a round may take to reach its failpoint, milliseconds; each further try gets longer. */
 const PATIENCE = 2_000;
 const MORE_PATIENCE = 12_000;
+/** How often a failpoint is tried before it counts as one that never fires. */
+const TRIES = 6;
 /** A round works at full speed for so long. */
 const BUSY = 700;
 
@@ -130,7 +133,7 @@ await withFleet('kills at every failpoint', () => {
         wrong.push(...(await Promise.all(all.map((ledger) => verify(ledger, http, random, depth)))).flat());
         return true;
       } catch (error) {
-        if (!(await Promise.race([server.exited.then(() => true), sleep(2_000, false)]))) throw error;
+        if (!(await Promise.race([server.exited.then(() => true), sleep(30_000, false, { ref: false })]))) throw error;
         return false;
       } finally {
         http.close();
@@ -181,7 +184,7 @@ await withFleet('kills at every failpoint', () => {
       const tried = armed === undefined ? 0 : (tries.get(armed.name) ?? 0);
       if (armed !== undefined) tries.set(armed.name, tried + 1);
       // Where the failpoint was reached before, this instance only has to show that it can go on.
-      const patience = armed === undefined ? 60 + random.below(100) : tried === 0 ? PATIENCE : MORE_PATIENCE;
+      const patience = armed === undefined ? 60 + random.below(100) : tried === 0 ? PATIENCE : MORE_PATIENCE * tried;
       const byItself = await Promise.race([running.exited.then(() => true), sleep(patience, false)]);
       await running.kill();
       await Promise.all(working);
@@ -199,7 +202,7 @@ await withFleet('kills at every failpoint', () => {
     const began = performance.now();
     for (;;) {
       const missing = wanted.filter((each) => !fired.has(each));
-      const hopeless = missing.every((each) => (tries.get(each) ?? 0) >= 3);
+      const hopeless = missing.every((each) => (tries.get(each) ?? 0) >= TRIES);
       if (hopeless && performance.now() - began >= SOAK_MILLISECONDS) break;
       // Each name once, then again those that did not fire, then any.
       const left = hopeless ? [] : missing;

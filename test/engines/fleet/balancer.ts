@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { statusOf } from '../../support/server.ts';
 
 /** A running balancer. */
@@ -97,15 +98,15 @@ export async function startBalancer(
   await once(server, 'listening');
   // A test that fails before it closes this must not keep its process.
   server.unref();
-  let probing = Promise.resolve();
-  const timer = setInterval(() => {
-    probing = Promise.all(
-      ports.map(async (port, at) => {
-        up[at] = (await statusOf(`http://127.0.0.1:${port}/readyz`)) === 200;
-      }),
-    ).then(() => undefined);
-  }, PROBE_MILLISECONDS);
-  timer.unref();
+  // One after the other for each instance: an answer that is late never overtakes a later one.
+  let probing = true;
+  const probe = async (at: number): Promise<void> => {
+    while (probing) {
+      await sleep(PROBE_MILLISECONDS, undefined, { ref: false });
+      if (probing) up[at] = (await statusOf(`http://127.0.0.1:${ports[at]}/readyz`)) === 200;
+    }
+  };
+  const probes = ports.map((_, at) => probe(at));
   const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {
     url: `http://${host}`,
@@ -113,8 +114,8 @@ export async function startBalancer(
     served,
     broken: () => broken,
     async close() {
-      clearInterval(timer);
-      await probing;
+      probing = false;
+      await Promise.all(probes);
       agent.destroy();
       for (const socket of sockets) socket.destroy();
       server.close();

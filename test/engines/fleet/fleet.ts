@@ -177,7 +177,7 @@ export async function until<T>(
   what: string,
   ask: () => Promise<T>,
   right: (answer: T) => boolean,
-  limit = 30_000,
+  limit = 120_000,
 ): Promise<T> {
   const end = performance.now() + limit;
   for (;;) {

@@ -201,13 +201,11 @@ if (await postgresIsThere()) {
     assert.equal(disabled.code, 0, disabled.stderr);
     for (const any of [one, two]) {
       for (const headers of [bearer, basic]) {
-        const at = performance.now();
         await until(
           'a disabled account',
           async () => (await any.send('POST', '/v2/fleet/token/blobs/uploads/', { headers })).status,
           (status) => status === 401,
         );
-        assert.ok(performance.now() - at < 19_000);
       }
       any.close();
     }

@@ -58,9 +58,9 @@ export function command(setup: Setup, args: readonly string[], input?: string): 
   });
 }
 
-/** Asks until the answer is right; throws with the last one after 20 seconds. */
+/** Asks until the answer is right; throws with the last one after two minutes. */
 export async function until<T>(what: string, ask: () => Promise<T>, right: (answer: T) => boolean): Promise<T> {
-  const end = performance.now() + 20_000;
+  const end = performance.now() + 120_000;
   for (;;) {
     const answer = await ask();
     if (right(answer)) return answer;

@@ -127,24 +127,30 @@ if (await postgresIsThere()) {
         );
       };
       await arrive();
-      // Whatever came before the server confirmed may have been missed: each was told once.
-      assert.deepEqual([own, heard], [1, 1]);
+      // Whatever came before the server confirmed may have been missed: each was told, at each connection.
+      await until(
+        'being told at the start',
+        async () => Math.min(own, heard),
+        (count) => count >= 1,
+      );
+      const [ownBefore, heardBefore] = [own, heard];
       const add = (name: string) => here.run(accountAdd, { uid: name, name, passwordHash: '' });
       await add('ann');
       await until(
         'the hint',
         async () => heard,
-        (count) => count === 2,
+        (count) => count > heardBefore,
       );
-      assert.equal(own, 1, 'a process is not told of its own changes');
+      assert.equal(own, ownBefore, 'a process is not told of its own changes');
       const pg = await postgres();
+      const heardUntilHere = heard;
       await pg.sql(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'longshore' and query like 'listen%'",
       );
       await until(
         'telling after the connection broke',
         async () => heard,
-        (count) => count >= 3,
+        (count) => count > heardUntilHere,
       );
       await arrive();
       const before = heard;

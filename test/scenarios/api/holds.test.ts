@@ -58,7 +58,7 @@ test('what each hold stops, through /v2/ and the API, and that lifting it ends t
 test('a hold is shown, listed and has its end', async () => {
   const name = 'team/shown';
   const digest = await freshRepository(server, name);
-  const until = new Date(Date.now() + 1_500).toISOString();
+  const until = new Date(Date.now() + 5_000).toISOString();
   const id = await place(name, { digest, until, reason: '  trimmed  ' });
   const shown = (await api(server, 'reader', 'GET', `/holds/${id}`)).json() as Record<string, unknown>;
   assert.deepEqual(

@@ -47,7 +47,7 @@ export interface AskOptions {
   readonly body?: Uint8Array | string | Readable;
 }
 
-const DEADLINE_MS = 30_000;
+const DEADLINE_MS = 120_000;
 
 /** One request on its own connection. An answer that comes before the body was taken counts as the answer. */
 export function ask(place: Place, method: string, path: string, options: AskOptions = {}): Promise<Answer> {
@@ -136,7 +136,7 @@ export class Wire {
 
   #more(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error('nothing came within 30 seconds')), DEADLINE_MS);
+      const late = setTimeout(() => reject(new Error('nothing came within two minutes')), DEADLINE_MS);
       this.#wake = () => {
         clearTimeout(late);
         resolve();
@@ -245,9 +245,9 @@ export function head(method: string, target: string, headers: readonly string[] 
   return `${[`${method} ${target} HTTP/1.1`, 'Host: registry.test', ...headers].join('\r\n')}\r\n\r\n`;
 }
 
-/** Asks again, in turns of the loop and short pauses, until `done` says yes; throws after about 20 seconds. */
+/** Asks again, in turns of the loop and short pauses, until `done` says yes; throws after about two minutes. */
 export async function eventually<T>(what: string, attempt: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  for (let i = 0; i < 400; i += 1) {
+  for (let i = 0; i < 2_400; i += 1) {
     const value = await attempt();
     if (value !== undefined) return value;
     await pause(50);
