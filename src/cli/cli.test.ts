@@ -25,7 +25,7 @@ interface Ended {
 function start(
   args: readonly string[],
   env: Record<string, string> = {},
-): { child: ChildProcess; ended: Promise<Ended>; said: () => string } {
+): { child: ChildProcess; ended: Promise<Ended>; said: () => string; complained: () => string } {
   const clean = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^(LONGSHORE|NODE_TEST)/.test(name)),
   );
@@ -50,7 +50,7 @@ function start(
       resolve({ code, out, err });
     });
   });
-  return { child, ended, said: () => out };
+  return { child, ended, said: () => out, complained: () => err };
 }
 
 function run(args: readonly string[], input = '', env: Record<string, string> = {}): Promise<Ended> {
@@ -301,11 +301,15 @@ describe('longshore', () => {
     assert.equal((await fetch(`${server.url}/metrics`)).status, 404);
     assert.equal((await fetch(`${server.url}/livez`)).status, 200);
     writeFileSync(config, 'log: { level: info }\n');
+    const says = async (what: RegExp): Promise<void> => {
+      for (let tries = 0; tries < 2_400 && !what.test(server.complained()); tries++)
+        await new Promise((resolve) => setTimeout(resolve, 50));
+    };
     server.child.kill('SIGHUP');
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await says(/the configuration was loaded again/);
     writeFileSync(config, 'log: { levl: info }\n');
     server.child.kill('SIGHUP');
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await says(/could not be loaded again/);
     server.child.kill('SIGTERM');
     const { code, err } = await server.ended;
     assert.equal(code, 0);

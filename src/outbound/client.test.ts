@@ -105,16 +105,18 @@ test('each limit of time ends it: headers, a stalled body, and all of it', async
     response.writeHead(200, { 'content-length': '10' });
     response.write('abc');
     if (request.url === '/drip') {
-      const drip = setInterval(() => void response.write('x'), 150);
+      const drip = setInterval(() => void response.write('x'), 500);
       response.on('close', () => clearInterval(drip));
     }
   });
   await withClient(OPEN, async (client) => {
-    const limits = { headers: 200, stall: 200, total: 5_000 };
+    const limits = { headers: 200, stall: 200, total: 60_000 };
+    // Where headers come, they have the time that a busy machine needs.
+    const patient = { ...limits, headers: 60_000 };
     await fails(client.send({ url: `${server.origin}/silent`, limits }), 'timeout', /did not answer/);
-    const stalled = await client.send({ url: `${server.origin}/stalls`, limits });
+    const stalled = await client.send({ url: `${server.origin}/stalls`, limits: patient });
     await fails(stalled.bytes(10), 'timeout', /nothing more/);
-    const slow = await client.send({ url: `${server.origin}/drip`, limits: { stall: 5_000, total: 400 } });
+    const slow = await client.send({ url: `${server.origin}/drip`, limits: { stall: 60_000, total: 1_500 } });
     await fails(slow.bytes(10), 'timeout', /did not finish/);
     await fails(client.send({ url: `${server.origin}/silent`, limits: { total: 200 } }), 'timeout', /did not finish/);
   });
@@ -207,7 +209,7 @@ test('an answer that nobody reads keeps its connection where it is short, and en
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     assert.equal(sockets.size, 1);
-    const endless = await client.send({ url: `${server.origin}/endless`, limits: { stall: 100, total: 200 } });
+    const endless = await client.send({ url: `${server.origin}/endless`, limits: { stall: 500, total: 60_000 } });
     endless.close();
     await once(server.asked.at(-1)!.socket, 'close');
     assert.equal(String(await (await client.send({ url: server.origin })).bytes(10)), 'rest');

@@ -15,7 +15,7 @@ import { withTools } from '../support/tools.ts';
 import { disagreements } from './disk.ts';
 
 const CONFIG = {
-  gc: { tick: '1s', graceTicks: 12, undeleteTicks: 1, deleteAfterTicks: 1, haltPercent: 100 },
+  gc: { tick: '1s', graceTicks: 9, undeleteTicks: 1, deleteAfterTicks: 1, haltPercent: 100 },
   log: { access: false, level: 'warn' },
 };
 const BASE = '/v2/clock/jumps';
