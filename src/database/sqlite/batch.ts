@@ -11,6 +11,7 @@ import { leaseHeld, leaseLost } from '../lease.ts';
 import type { Connection } from './connection.ts';
 import { Contexts } from './context.ts';
 import { isBusy, sqliteFault } from './faults.ts';
+import type { Reserve } from './reserve.ts';
 import type { Room } from './room.ts';
 
 /** A command on its way to the writer. */
@@ -44,6 +45,8 @@ export interface BatchOptions {
   check?(): void;
   /** How much room the disk has. */
   room?(): Room;
+  /** Room that is kept for the end. */
+  readonly reserve?: Reserve;
   /** Milliseconds that only grow. */
   monotonic(): number;
 }
@@ -106,17 +109,15 @@ export class Batches {
       const connection = open();
       this.#open = { connection, contexts: new Contexts(connection, ticks) };
       if (this.#locked) connection.db.exec(`pragma busy_timeout = ${KNOWN_LOCK_MILLISECONDS}`);
-      if (this.#full) connection.emptyLog();
+      if (this.#full) this.#emptyLog(connection);
     }
     const { connection } = this.#open;
     const began = monotonic();
-    if (
-      this.#options.room !== undefined &&
-      this.#options.room() !== 'plenty' &&
-      began - this.#emptied > EMPTY_MILLISECONDS
-    ) {
+    const room = this.#options.room?.();
+    if (room === 'plenty') this.#options.reserve?.take();
+    if (room !== undefined && room !== 'plenty' && began - this.#emptied > EMPTY_MILLISECONDS) {
       this.#emptied = began;
-      connection.emptyLog();
+      this.#emptyLog(connection);
     }
     for (let attempt = 1; ; attempt++) {
       try {
@@ -132,6 +133,10 @@ export class Batches {
     if (this.#locked) connection.db.exec(`pragma busy_timeout = ${LOCK_MILLISECONDS}`);
     this.#locked = false;
     return this.#open;
+  }
+
+  #emptyLog(connection: Connection): void {
+    if (!connection.emptyLog() && this.#options.reserve?.give()) connection.emptyLog();
   }
 
   /**

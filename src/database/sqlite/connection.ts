@@ -123,14 +123,19 @@ export class Connection {
     return Number(this.prepare(text).run(...values.map(bind)).changes);
   }
 
-  /** Moves what the logs hold into the files, as far as that is possible now, and cuts the logs off. */
-  emptyLog(): void {
+  /**
+   * Moves what the logs hold into the files, as far as that is possible now, and cuts the logs off. False where the
+   * disk had no room for what the files grow by.
+   */
+  emptyLog(): boolean {
     try {
       // It waits for readers, and must not keep the next batch waiting long.
       this.db.exec('pragma busy_timeout = 50');
       for (const schema of ['main', 'side']) this.db.exec(`pragma ${schema}.wal_checkpoint(truncate)`);
-    } catch {
-      // No room or no right: whatever is written next meets the same trouble and reports it.
+      return true;
+    } catch (error) {
+      // Whatever is written next meets the same trouble and reports it.
+      return sqliteFault(error).code !== 'full';
     } finally {
       this.db.exec(`pragma busy_timeout = ${BUSY_MILLISECONDS}`);
     }

@@ -12,18 +12,25 @@ export type Room = 'plenty' | 'low' | 'none';
 /** What is kept back: a thirty-second of the disk, at most so many bytes. Storage on the same disk keeps back twice that. */
 const SHARE = 32;
 const MOST = 32 * 1024 * 1024;
+/** How long a look is trusted, and how long where the disk could be full before that. */
 const LOOK_MILLISECONDS = 250;
+const CLOSE_LOOK_MILLISECONDS = 10;
+/** A disk takes hardly more in `LOOK_MILLISECONDS`. */
+const CLOSE = 512 * 1024 * 1024;
 
-/** Tells how much room there is, looking at the disk at most every quarter of a second. `plenty` where nobody can tell. */
+/** Tells how much room there is, looking at the disk at most every quarter of a second while much is free. `plenty` where nobody can tell. */
 export function roomFor(files: Files, monotonic: () => number, look: (files: Files) => Space = space): () => Room {
   let looked = Number.NEGATIVE_INFINITY;
+  let trusted = LOOK_MILLISECONDS;
   let room: Room = 'plenty';
   return () => {
     const now = monotonic();
-    if (now - looked < LOOK_MILLISECONDS) return room;
+    if (now - looked < trusted) return room;
     looked = now;
     try {
-      room = judge(look(files));
+      const found = look(files);
+      trusted = found.free < CLOSE ? CLOSE_LOOK_MILLISECONDS : LOOK_MILLISECONDS;
+      room = judge(found);
     } catch {
       room = 'plenty';
     }

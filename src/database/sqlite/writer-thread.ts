@@ -11,6 +11,7 @@ import { Batches, type Ending, type Part } from './batch.ts';
 import { Connection } from './connection.ts';
 import { checkPresent } from './present.ts';
 import type { FromWriter, ToWriter, WriterData } from './protocol.ts';
+import { reserveBeside } from './reserve.ts';
 import { roomFor } from './room.ts';
 
 const CACHE_KIB = 8192;
@@ -34,6 +35,7 @@ export function runWriterThread(commands: CommandList): void {
     },
     check: () => checkPresent(data, data.present),
     room: roomFor(data, systemClock.monotonic),
+    reserve: reserveBeside(data.path),
     monotonic: systemClock.monotonic,
   });
   let busy = false;

@@ -181,6 +181,13 @@ describe('files whose storage is away or full', () => {
     time += 1_001;
     await spacious.take(1);
     assert.equal(looks, 2);
+    let free = 500 * MIB;
+    const tight = room('/', { ...systemOperations, space: async () => ({ free, total: 1e9 }) }, clock);
+    await tight.take(1);
+    // Somebody else took the rest meanwhile.
+    free = 0;
+    time += 21;
+    await assert.rejects(async () => tight.take(1), fails('full', /nearly full/));
     const blind = room('/', { ...systemOperations, space: () => Promise.reject(new Error('no')) }, clock);
     await blind.take(1e15);
     const none = room('/', { ...systemOperations, space: async () => ({ free: 0, total: 0 }) }, clock);

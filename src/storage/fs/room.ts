@@ -9,8 +9,11 @@ import type { Operations } from './operations.ts';
 /** Kept back: a sixteenth of the file system, at most so many bytes. The database keeps back half as much. */
 const SHARE = 16;
 const MOST = 64 * 1024 * 1024;
-/** How long a look is trusted; what is written meanwhile is counted. Milliseconds. */
+/** How long a look is trusted, milliseconds; what is written here meanwhile is counted, what others write is not. */
 const TRUSTED = 1_000;
+/** The same while less is left than others could take in `TRUSTED`. */
+const CLOSELY_TRUSTED = 20;
+const CLOSE = 1024 * 1024 * 1024;
 
 /** Room for what is pushed. */
 export interface Room {
@@ -38,7 +41,7 @@ export function room(root: string, operations: Operations, clock: Clock): Room {
     looking = undefined;
   }
 
-  const isFresh = (): boolean => clock.monotonic() - looked < TRUSTED;
+  const isFresh = (): boolean => clock.monotonic() - looked < (left < CLOSE ? CLOSELY_TRUSTED : TRUSTED);
 
   async function takeAfterLook(bytes: number): Promise<void> {
     looking ??= look();
