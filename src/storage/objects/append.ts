@@ -4,7 +4,7 @@ import type { UploadId } from '../../oci/names.ts';
 import { UploadBroken } from '../faults.ts';
 import { checkSize } from '../names.ts';
 import type { Appended, AppendOptions, UploadState } from '../storage.ts';
-import { requestLimit, timed } from './faults.ts';
+import { requestLimit, StoreAway } from './faults.ts';
 import { bytesOf } from './join.ts';
 import { cutAt, indexName, type Piece, type Pieces, parseState, sizeOf, writeState } from './pieces.ts';
 import { missing, readWhole } from './read.ts';
@@ -53,11 +53,12 @@ export async function appendPieces(
   // Where not even what stood before could be stored again, the old pieces count: they are all still there.
   if (sizeOf(pieces) > size || (size < upload.size && sizeOf(pieces) === size)) {
     try {
-      const state = await writeState(pieces, upload, (name, text) =>
-        timed(requestLimit(text.length), 'store the index of an upload', (signal) =>
+      const state = await writeState(pieces, upload, async (name, text) => {
+        if (failure?.cause instanceof StoreAway) throw failure.cause;
+        await parts.watched(requestLimit(text.length), 'store the index of an upload', (signal) =>
           store.put(indexName(id, name), Buffer.from(text, 'latin1'), signal),
-        ),
-      );
+        );
+      });
       appended = { size: sizeOf(pieces), state };
     } catch (cause) {
       failure ??= { broke: 'storage', cause };

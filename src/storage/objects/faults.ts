@@ -2,8 +2,10 @@
 import { after } from '../../kit/clock.ts';
 import { type FaultCode, FaultError } from '../../oci/error.ts';
 
-/** Until a small request was answered, or the first byte of a body came. */
-export const REQUEST_MILLISECONDS = 2000;
+/** Until a small request was answered, or the first byte of a body came. The client is to have its 503 within two seconds. */
+export const REQUEST_MILLISECONDS = 1800;
+/** Until a connection stands: a little less, so that the fault can say what is wrong. */
+export const CONNECT_MILLISECONDS = 1700;
 /** A body that is read and gives nothing for so long is dead. */
 export const STALL_MILLISECONDS = 30_000;
 const MOVE_MILLISECONDS = 30_000;
@@ -20,6 +22,15 @@ export function fault(code: FaultCode, doing: string, why: string, retryAfterSec
     `Object storage could not ${doing}: ${why}.`,
     retryAfterSeconds === undefined ? {} : { retryAfterSeconds },
   );
+}
+
+/** The store as a whole does not answer any more: whoever waits for it next would wait in vain. */
+export class StoreAway extends FaultError {
+  /** `message`: that of the fault that was met. */
+  constructor(message: string) {
+    super('unavailable', message);
+    this.name = 'StoreAway';
+  }
 }
 
 /** Milliseconds that a request may take which moves so many bytes. */

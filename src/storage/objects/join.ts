@@ -2,11 +2,11 @@
 import { failpoint } from '../../kit/failpoint.ts';
 import { FaultError } from '../../oci/error.ts';
 import type { UploadId } from '../../oci/names.ts';
-import { fault, REQUEST_MILLISECONDS, requestLimit, timed } from './faults.ts';
+import { fault, REQUEST_MILLISECONDS, requestLimit, StoreAway, timed } from './faults.ts';
 import { cutAt, newWriter, type Piece, pieceName, sizeOf, uploadPrefix } from './pieces.ts';
 import { missing, readObject } from './read.ts';
 import type { JoinSource, ObjectInfo, ObjectStore } from './store.ts';
-import type { Vigil } from './vigil.ts';
+import { ANY_MILLISECONDS, type Vigil } from './vigil.ts';
 
 /** What a join needs. */
 export interface JoinParts {
@@ -42,6 +42,7 @@ export async function joinPieces(
       await joinSources(parts, id, sources, name);
     }
   } catch (cause) {
+    if (cause instanceof StoreAway) throw cause;
     // The answer may be lost, or another commit of the same bytes may have come first.
     failure = { cause };
   }
@@ -95,9 +96,19 @@ async function largeEnough(
   for (const group of groups) {
     const [only] = group;
     if (group.length === 1 && !only!.cut) sources.push(only!);
-    else sources.push(await parts.merging(() => merge(parts, id, group)));
+    else sources.push(await merged(parts, id, group));
   }
   return sources;
+}
+
+/** Whose turn has not come need not wait for it where the store is away. */
+function merged(parts: JoinParts, id: UploadId, group: readonly JoinSource[]): Promise<JoinSource> {
+  return parts.watched(ANY_MILLISECONDS, 'store a piece of an upload', (signal) =>
+    parts.merging(async () => {
+      signal.throwIfAborted();
+      return merge(parts, id, group);
+    }),
+  );
 }
 
 async function merge({ store, watched }: JoinParts, id: UploadId, group: readonly JoinSource[]): Promise<JoinSource> {

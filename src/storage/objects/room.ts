@@ -27,6 +27,7 @@ export interface Room {
   /** Bytes of all buffers, for tests and metrics. */
   readonly used: number;
   enter(press: () => void): Holder;
+  /** What it collects is free, and what it waits for is for others. */
   leave(holder: Holder): void;
   /** A buffer of at least this size. `flush`: there is none before the holder has stored what it holds; ask again then. */
   obtain(holder: Holder, size: number): Promise<Uint8Array | 'flush'> | Uint8Array;
@@ -124,6 +125,8 @@ export function room(budget: number): Room {
     },
     leave(holder) {
       holders.delete(holder);
+      const at = waiting.findIndex((waiter) => waiter.holder === holder);
+      if (at >= 0) waiting.splice(at, 1);
       used -= holder.collecting;
       holder.collecting = 0;
       if (holders.size === 0) drop(0);

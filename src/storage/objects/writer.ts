@@ -6,7 +6,7 @@ import { requestLimit } from './faults.ts';
 import { newWriter, type Piece, pieceName } from './pieces.ts';
 import type { Room } from './room.ts';
 import type { ObjectStore } from './store.ts';
-import type { Vigil } from './vigil.ts';
+import { ANY_MILLISECONDS, type Vigil } from './vigil.ts';
 
 /** Pieces on their way at once, of one upload. */
 const AT_ONCE = 3;
@@ -36,9 +36,9 @@ export interface WriterParts {
 export interface PieceWriter {
   /** Takes a chunk, hashed or not; to be awaited before the next. Rejects with the first failure of the store or hash. */
   add(chunk: Uint8Array, hashed: boolean): Promise<void>;
-  /** Whether somebody else needs the memory: `flush` then. */
+  /** Whether somebody else needs the memory, or what was on its way failed: `flush` then. */
   readonly pressed: boolean;
-  /** Stores what was collected, as one piece. */
+  /** Stores what was collected, as one piece. Rejects with the first failure. */
   flush(): Promise<void>;
   /** Stores the rest and waits for everything on its way. Rejects with the first failure. Always to be called. */
   end(): Promise<void>;
@@ -48,7 +48,7 @@ export interface PieceWriter {
   hashed(): number;
 }
 
-/** A writer whose first piece is the upload's `count`-th. `press` is called where `pressed` becomes true while it may be waiting for the body. */
+/** A writer whose first piece is the upload's `count`-th. `press` is called where `pressed` becomes true, which is while it may be waiting for the body. */
 export function pieceWriter(
   { store, watched, room, pieceSize: sizeFor }: WriterParts,
   id: UploadId,
@@ -94,7 +94,9 @@ export function pieceWriter(
       size = room.uploads <= FEW ? target : Math.min(SMALL_BUFFER, target);
     } else size = Math.min(target, 2 * small.length);
     const asked = room.obtain(holder, size);
-    const larger = asked instanceof Uint8Array ? asked : await asked;
+    // Those that have the room cannot store either where the store is away.
+    const larger =
+      asked instanceof Uint8Array ? asked : await watched(ANY_MILLISECONDS, 'store a piece of an upload', () => asked);
     if (larger === 'flush') return false;
     buffer = larger;
     if (small !== undefined) {
@@ -117,17 +119,24 @@ export function pieceWriter(
       failed ??= { cause };
       // A request that was given up may still read the buffer.
       room.release(sent);
+      // The body's next bytes may be long in coming.
+      press();
     }
   }
 
+  function check(): void {
+    if (failed !== undefined) throw failed.cause;
+  }
+
   async function flush(): Promise<void> {
+    check();
     if (filled === 0) {
       holder.pressed = false;
       return;
     }
     await feed(filled);
     while (onTheWay.size >= AT_ONCE) await Promise.race(onTheWay);
-    if (failed !== undefined) throw failed.cause;
+    check();
     const whole = buffer!;
     const piece: Piece = { writer, number: pieces.length, size: filled };
     const entry = { piece, stored: false };
@@ -144,7 +153,7 @@ export function pieceWriter(
   return {
     async add(chunk, toHash) {
       for (let at = 0; at < chunk.length; ) {
-        if (failed !== undefined) throw failed.cause;
+        check();
         if (buffer === undefined || filled === buffer.length) {
           if (!(await grow())) {
             await flush();
@@ -162,7 +171,7 @@ export function pieceWriter(
       }
     },
     get pressed() {
-      return holder.pressed;
+      return holder.pressed || failed !== undefined;
     },
     flush,
     async end() {
@@ -174,7 +183,7 @@ export function pieceWriter(
       await Promise.all(onTheWay);
       room.leave(holder);
       buffer = undefined;
-      if (failed !== undefined) throw failed.cause;
+      check();
     },
     stored() {
       const end = pieces.findIndex(({ stored }) => !stored);

@@ -1,7 +1,7 @@
 /** The SDK's client as Longshore uses it. This file and its neighbours are only loaded when S3 is configured. */
 import { readFile } from 'node:fs/promises';
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
-import { fault } from '../objects/faults.ts';
+import { CONNECT_MILLISECONDS, fault } from '../objects/faults.ts';
 import type { S3Settings } from '../settings.ts';
 
 /** Connections to the store at once; further requests wait for one. */
@@ -26,7 +26,7 @@ export async function s3Client(settings: S3Settings): Promise<S3Client> {
     // Bytes are checked by their digest, not once more by the SDK in JavaScript.
     responseChecksumValidation: 'WHEN_REQUIRED',
     requestHandler: {
-      connectionTimeout: 1900,
+      connectionTimeout: CONNECT_MILLISECONDS,
       socketAcquisitionWarningTimeout: 3_600_000,
       httpAgent: agent,
       httpsAgent: { ...agent, ...ca },

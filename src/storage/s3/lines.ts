@@ -7,6 +7,7 @@
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { after } from '../../kit/clock.ts';
+import { CONNECT_MILLISECONDS } from '../objects/faults.ts';
 import type { OpenedBody } from '../objects/store.ts';
 
 /** How much is read at once. */
@@ -15,7 +16,6 @@ const HEAD_BYTES = 16 * 1024;
 /** Connections that are kept for the next body, and for how long. Stores end theirs after five seconds at the least. */
 const KEPT = 32;
 const IDLE_MILLISECONDS = 3_000;
-const CONNECT_MILLISECONDS = 1_900;
 const HEAD_END = Buffer.from('\r\n\r\n');
 
 /** Opens bodies at one server. */
