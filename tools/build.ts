@@ -15,7 +15,7 @@ const out = join(root, 'dist');
 const keepMilliseconds = 24 * 3600 * 1000;
 
 /** The entries of the threads that the program starts. */
-const threads = ['writer', 'reader', 'passwords'];
+const threads = ['writer', 'reader', 'passwords', 'hashes'];
 
 /** What all bundles share. */
 const common = {

@@ -49,7 +49,9 @@ async function bundle(folder: string): Promise<void> {
   });
   await build({
     ...common,
-    entryPoints: Object.fromEntries(['writer', 'reader', 'passwords'].map((name) => [name, `src/${name}.ts`])),
+    entryPoints: Object.fromEntries(
+      ['writer', 'reader', 'passwords', 'hashes'].map((name) => [name, `src/${name}.ts`]),
+    ),
     // What a thread evaluates from a text is a script.
     format: 'cjs',
     define: { ...common.define, 'import.meta.url': '"file:///"' },
@@ -77,7 +79,7 @@ function make(architecture: Architecture, bundles: string, folder: string): stri
       execArgv: FLAGS,
       execArgvExtension: 'none',
       assets: Object.fromEntries(
-        ['writer', 'reader', 'passwords'].map((name) => [`${name}.js`, join(bundles, `${name}.js`)]),
+        ['writer', 'reader', 'passwords', 'hashes'].map((name) => [`${name}.js`, join(bundles, `${name}.js`)]),
       ),
     }),
   );

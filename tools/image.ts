@@ -153,7 +153,7 @@ const ENVIRONMENT = { UV_THREADPOOL_SIZE: '16', MALLOC_ARENA_MAX: '1' };
 /** The bundle's files: the entries, and what they import. The folder keeps the chunks of builds before for a while. */
 function bundled(): string[] {
   const dist = join(root, 'dist');
-  const wanted = ['main.js', 'writer.js', 'reader.js', 'passwords.js', 'query-builder.cjs'];
+  const wanted = ['main.js', 'writer.js', 'reader.js', 'passwords.js', 'hashes.js', 'query-builder.cjs'];
   for (const name of wanted)
     for (const [chunk] of readFileSync(join(dist, name), 'utf8').matchAll(/\bchunk-[A-Z0-9]{8}\.js\b/g))
       if (!wanted.includes(chunk)) wanted.push(chunk);

@@ -6,7 +6,7 @@ import { getAsset, isSea } from 'node:sea';
 import { type ResourceLimits, Worker } from 'node:worker_threads';
 
 /** A thread's entry: `src/<name>.ts`, `<name>.js` beside the main bundle, or the asset `<name>.js`. */
-export type ThreadName = 'writer' | 'reader' | 'passwords';
+export type ThreadName = 'writer' | 'reader' | 'passwords' | 'hashes';
 
 const LIMITS: ResourceLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 4, stackSizeMb: 4 };
 

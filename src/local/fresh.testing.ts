@@ -6,6 +6,7 @@ import { COMMANDS } from '../commands.ts';
 import type { Database } from '../database/database.ts';
 import { openSqlite } from '../database/open.ts';
 import { systemClock } from '../kit/clock.ts';
+import type { HashThreads } from '../kit/hash-threads.ts';
 import { noMetrics, silentLog } from '../kit/log.ts';
 import { MIGRATIONS } from '../migrations.ts';
 import { openStorage } from '../storage/open.ts';
@@ -31,6 +32,8 @@ interface FreshOptions {
   /** Another storage than files in the folder; closed with the store. */
   readonly storage?: BlobStorage;
   readonly redirect?: Redirect;
+  /** Closed with the store. */
+  readonly hashing?: HashThreads;
 }
 
 /** Opens one. Ticks are an hour long, so that they stand still. */
@@ -46,6 +49,7 @@ export async function freshLocal(options: FreshOptions = {}): Promise<LocalForTe
     database,
     sparse: options.sparse ?? 'none',
     redirect: options.redirect,
+    hashing: options.hashing,
     tickMilliseconds: 3_600_000,
     movesTick: true,
   });

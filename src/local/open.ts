@@ -1,6 +1,7 @@
 /** `Store` over storage and database: everything that an installation holds itself. */
 import type { Database } from '../database/database.ts';
 import { type Clock, every } from '../kit/clock.ts';
+import { type HashThreads, hashThreads } from '../kit/hash-threads.ts';
 import { randomId, uuidv7 } from '../kit/id.ts';
 import type { Log } from '../kit/log.ts';
 import { asRegistryError } from '../oci/error.ts';
@@ -29,6 +30,8 @@ export interface LocalOptions {
   readonly tickMilliseconds: number;
   /** Whether this process moves the tick; false in all but one process of a host. */
   readonly movesTick: boolean;
+  /** What stored bytes are hashed with on their way out; closed with the store. Absent: threads of its own. */
+  readonly hashing?: HashThreads | undefined;
 }
 
 /** The store, and how it ends. */
@@ -56,6 +59,7 @@ export async function openLocal(options: LocalOptions): Promise<Local> {
     uploadIds: uploadIds(key),
     soleWriter: database.dataVersion() === undefined,
     ...newCaches(),
+    hashing: options.hashing ?? hashThreads({ log }),
     tick: clockwork.tick,
     background(work, what) {
       const settled: Promise<unknown> = work.then(
@@ -88,6 +92,7 @@ export async function openLocal(options: LocalOptions): Promise<Local> {
       clockwork.stop();
       unsubscribe();
       await Promise.all(pending);
+      await parts.hashing.close();
     },
   };
 }

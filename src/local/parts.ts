@@ -1,6 +1,7 @@
 /** What the files of the store share. */
 import type { Database } from '../database/database.ts';
 import type { Clock } from '../kit/clock.ts';
+import type { HashThreads } from '../kit/hash-threads.ts';
 import type { Log } from '../kit/log.ts';
 import { Lru } from '../kit/lru.ts';
 import { singleFlight } from '../kit/single-flight.ts';
@@ -42,6 +43,8 @@ export interface LocalParts {
   readonly blobCache: Lru<Digest, Uint8Array>;
   /** When stored bytes were last found right by this process, monotonic milliseconds. */
   readonly verified: Lru<BlobKey, number>;
+  /** What stored bytes are hashed with on their way out. */
+  readonly hashing: HashThreads;
   /** Reads stored bytes again that were wrong: once for all who ask at the same time. */
   recheck(key: BlobKey, work: () => Promise<Error>): Promise<Error>;
   /** The last tick that was seen. */
