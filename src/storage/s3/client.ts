@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { CONNECT_MILLISECONDS, fault } from '../objects/faults.ts';
 import type { S3Settings } from '../settings.ts';
+import { statusOf } from './errors.ts';
 
 /** Connections to the store at once; further requests wait for one. */
 const SOCKETS = 96;
@@ -38,7 +39,27 @@ export async function s3Client(settings: S3Settings): Promise<S3Client> {
       ? {}
       : { credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) } }),
   };
-  return new S3Client(config);
+  const client = new S3Client(config);
+  retryConflicts(client);
+  return client;
+}
+
+/**
+ * Two requests that meet (409): the later one is tried again, as after 5xx. AWS asks for that, and a gateway over a
+ * file system refuses a name below a folder which just then goes with its last file.
+ */
+function retryConflicts(client: S3Client): void {
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      try {
+        return await next(args);
+      } catch (error) {
+        if (statusOf(error) === 409) (error as { $retryable?: object }).$retryable ??= {};
+        throw error;
+      }
+    },
+    { step: 'finalizeRequest', priority: 'low', name: 'retryConflicts' },
+  );
 }
 
 /** The text of a PEM file. FaultError where it cannot be read. */

@@ -92,7 +92,11 @@ withS3('S3 storage that fails', () => {
 
     test('a refusal once, a reset once, an answer lost once: the request is made again', async () => {
       const { storage, proxy } = await open();
-      for (const breakage of [{ status: 503 }, { status: 500 }, 'reset', 'lost-answer'] as const) {
+      const conflict = {
+        status: 409,
+        body: '<?xml version="1.0"?><Error><Code>OperationAborted</Code><Message>Try again.</Message></Error>',
+      };
+      for (const breakage of [{ status: 503 }, { status: 500 }, conflict, 'reset', 'lost-answer'] as const) {
         const bytes = sample(5000, 3);
         const key = keyOf(bytes);
         proxy.rule = first(1, breakage, ({ method }) => method === 'PUT');
