@@ -15,6 +15,19 @@ export interface Totals {
   empty?: string[];
 }
 
+/** The totals of some files, and of each by its name. */
+export interface FileTotals extends Totals {
+  readonly files: ReadonlyMap<string, FileTotal>;
+}
+
+/** One file: its tests, and how long its process ran. */
+export interface FileTotal {
+  passed: number;
+  failed: number;
+  skipped: number;
+  milliseconds: number;
+}
+
 /** Adds `more` to `to`. */
 export function addTotals(to: Totals, more: Totals): void {
   to.passed += more.passed;
@@ -59,10 +72,7 @@ interface FileSummary {
 /** Whether the event is of the wrapper that node puts around a file. */
 const isFile = (event: TestEvent): boolean => event.file !== undefined && resolve(event.name) === event.file;
 
-interface FileCount {
-  passed: number;
-  failed: number;
-  skipped: number;
+interface FileCount extends FileTotal {
   output: string;
 }
 
@@ -73,14 +83,15 @@ function explain(error: Error | undefined): string {
   return text.length > 8_000 ? `${text.slice(0, 8_000)} …` : text;
 }
 
-/** Runs the files and counts. */
-export async function runFiles(files: readonly string[], options: RunFilesOptions): Promise<Totals> {
+/** Runs the files, which begin in the order given, and counts. */
+export async function runFiles(files: readonly string[], options: RunFilesOptions): Promise<FileTotals> {
   const { say } = options;
-  const totals: Totals = { passed: 0, failed: 0, skipped: 0, failures: [], empty: [] };
+  const byName = new Map<string, FileTotal>();
+  const totals: FileTotals = { passed: 0, failed: 0, skipped: 0, failures: [], empty: [], files: byName };
   const counts = new Map<string, FileCount>();
   const countOf = (file: string | undefined): FileCount => {
     const key = file ?? '';
-    const known = counts.get(key) ?? { passed: 0, failed: 0, skipped: 0, output: '' };
+    const known = counts.get(key) ?? { passed: 0, failed: 0, skipped: 0, milliseconds: 0, output: '' };
     counts.set(key, known);
     return known;
   };
@@ -89,6 +100,7 @@ export async function runFiles(files: readonly string[], options: RunFilesOption
   const sayFile = ({ file, counts: own, duration_ms }: FileSummary): void => {
     const name = relative(process.cwd(), file ?? '');
     const failed = own.failed + own.cancelled;
+    countOf(file).milliseconds = duration_ms;
     const also = `${failed > 0 ? `, ${failed} failed` : ''}${own.skipped > 0 ? `, ${own.skipped} skipped` : ''}`;
     say(`  ${failed > 0 ? '✖' : '✔'} ${name} (${own.passed} passed${also}, ${(duration_ms / 1000).toFixed(1)} s)`);
   };
@@ -138,6 +150,7 @@ export async function runFiles(files: readonly string[], options: RunFilesOption
     if (count.failed > 0 && count.output !== '') {
       say(`  output of ${name}:\n${count.output.slice(-8_000).replaceAll(/^/gm, '    | ')}`);
     }
+    byName.set(name, count);
     totals.passed += count.passed;
     totals.failed += count.failed;
     totals.skipped += count.skipped;

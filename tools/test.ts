@@ -1,6 +1,6 @@
 /**
- * The runner behind `npm test`: phases one after the other, each with a title and its time, the totals counted from
- * node's own test events, what was left out named at the end with the one command that installs it. It fails on any
+ * The runner behind `npm test`: phases, each with a title and its time, one after the other; the tests of the whole
+ * program, which wait more than they compute, side by side. The totals are counted from node's own test events, what was left out named at the end with the one command that installs it. It fails on any
  * failure, on a phase or file without a test, on fewer tests than `test/minimum.json` says and, with
  * LONGSHORE_TEST_ALL=1, on anything left out or skipped.
  *
@@ -8,10 +8,10 @@
  */
 import { spawn } from 'node:child_process';
 import { createWriteStream, existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { addTotals, runFiles, type Totals } from './run-files.ts';
+import { addTotals, type FileTotal, runFiles, type Totals } from './run-files.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 process.chdir(ROOT);
@@ -33,13 +33,43 @@ interface Phase {
   readonly title: string;
   readonly files?: readonly string[];
   readonly commands?: readonly (readonly string[])[];
-  /** Files run at once; they share 2 processor cores. */
+  /** Files run at once. */
   readonly concurrency: number;
+  /** Whether its files may run beside those of other phases: they wait for most of their time. Never in a soak. */
+  readonly beside?: boolean;
   /** Whether each test is named as it ends. */
   readonly each?: boolean;
   readonly quick?: boolean;
   readonly soak?: boolean;
 }
+
+/** Files at once of phases that compute, and of those that wait for servers, clocks and disks for most of their time. */
+const COMPUTING = Math.min(8, availableParallelism() + 1);
+const WAITING = Math.min(8, 2 * availableParallelism());
+
+/** Begun first where phases run side by side, the longest before the others, so that none of them is left at the end. */
+const LONG = [
+  'test/engines/fleet-kills/kill.test.ts',
+  'test/chaos/kill.test.ts',
+  'test/interleaving/interleaving.test.ts',
+  'test/chaos/power-cut/power-cut.test.ts',
+  'test/engines/fleet/kill.test.ts',
+  'test/soak/soak.test.ts',
+  'test/chaos/backup.test.ts',
+  'test/soak/soak-fleet.test.ts',
+  'test/scenarios/security/exhaustion.test.ts',
+  'test/chaos/tmpfs.test.ts',
+  'test/chaos/older-database.test.ts',
+  'test/engines/objects/outage.test.ts',
+  'test/engines/postgres/outage.test.ts',
+  'test/interleaving/objects.test.ts',
+  'test/chaos/outage.test.ts',
+  'test/chaos/clock.test.ts',
+  'test/deploy/image.test.ts',
+  'test/deploy/executable.test.ts',
+  'test/chaos/bit-rot.test.ts',
+  'test/engines/fleet/clients.test.ts',
+];
 
 const NAMED = ['conformance', 'clients', 'chaos', 'interleaving', 'scenarios', 'fuzzing', 'engines', 'browser', 'soak'];
 
@@ -59,7 +89,7 @@ const PHASES: readonly Phase[] = [
     name: 'units',
     title: 'units and contracts',
     files: ['src/**/*.test.ts', 'web/**/*.test.ts'],
-    concurrency: 2,
+    concurrency: COMPUTING,
     quick: true,
   },
   {
@@ -74,21 +104,31 @@ const PHASES: readonly Phase[] = [
     name: 'scenarios',
     title: 'scenarios: edge and security cases',
     files: ['test/scenarios/**/*.test.ts'],
-    concurrency: 2,
+    concurrency: WAITING,
+    beside: true,
   },
   {
     name: 'conformance',
     title: 'conformance, both generations',
     files: ['test/conformance/**/*.test.ts'],
     concurrency: 1,
+    beside: true,
     each: true,
   },
-  { name: 'clients', title: 'real clients', files: ['test/clients/**/*.test.ts'], concurrency: 2, each: true },
+  {
+    name: 'clients',
+    title: 'real clients',
+    files: ['test/clients/**/*.test.ts'],
+    concurrency: WAITING,
+    beside: true,
+    each: true,
+  },
   {
     name: 'chaos',
     title: 'kills, cuts and outages',
     files: ['test/chaos/**/*.test.ts'],
     concurrency: 2,
+    beside: true,
     each: true,
     soak: true,
   },
@@ -97,6 +137,7 @@ const PHASES: readonly Phase[] = [
     title: 'interleavings',
     files: ['test/interleaving/**/*.test.ts'],
     concurrency: 2,
+    beside: true,
     each: true,
     soak: true,
   },
@@ -105,6 +146,7 @@ const PHASES: readonly Phase[] = [
     title: 'real clients beside the collector',
     files: ['test/soak/**/*.test.ts'],
     concurrency: 1,
+    beside: true,
     each: true,
     soak: true,
   },
@@ -113,10 +155,11 @@ const PHASES: readonly Phase[] = [
     title: 'other engines',
     files: ['test/engines/**/*.test.ts'],
     concurrency: 2,
+    beside: true,
     each: true,
     soak: true,
   },
-  { name: 'fuzzing', title: 'fuzzing', files: ['test/fuzzing/**/*.test.ts'], concurrency: 2, each: true },
+  { name: 'fuzzing', title: 'fuzzing', files: ['test/fuzzing/**/*.test.ts'], concurrency: 2, beside: true, each: true },
   {
     name: 'browser',
     title: 'the console in a browser',
@@ -129,6 +172,7 @@ const PHASES: readonly Phase[] = [
     title: 'other whole-program tests',
     files: ['test/*/**/*.test.ts'],
     concurrency: 2,
+    beside: true,
     each: true,
   },
 ];
@@ -177,9 +221,40 @@ async function runPhase(phase: Phase): Promise<void> {
   if (files.length > 0) {
     const own = await runFiles(files, { concurrency: phase.concurrency, each: phase.each === true, say });
     addTotals(totals, own);
-    count = `, ${own.passed} passed, ${own.failed} failed, ${own.skipped} skipped`;
+    count = `, ${told(own)}`;
   }
   say(`  ${phase.name}: ${((performance.now() - started) / 1000).toFixed(1)} s${count}`);
+}
+
+const told = ({ passed, failed, skipped }: Omit<FileTotal, 'milliseconds'>): string =>
+  `${passed} passed, ${failed} failed, ${skipped} skipped`;
+
+/** Runs the files of several phases in one row, the longest first; then says how each phase ended. */
+async function runBeside(phases: readonly Phase[]): Promise<void> {
+  const chosen = phases
+    .map((phase) => ({ phase, files: filesOf(phase) }))
+    .filter(({ phase, files }) => {
+      if (files.length === 0 && values.only !== undefined) problems.push(`${phase.name}: no test file`);
+      return files.length > 0;
+    });
+  const all = chosen.flatMap(({ files }) => files);
+  if (all.length === 0) return;
+  const started = performance.now();
+  const names = chosen.map(({ phase }) => phase.name).join(', ');
+  say(`\n▶ side by side, ${WAITING} files at once: ${names} (${all.length} files)`);
+  const first = LONG.filter((file) => all.includes(file));
+  const files = [...first, ...all.filter((file) => !first.includes(file))];
+  const own = await runFiles(files, { concurrency: WAITING, each: true, say });
+  addTotals(totals, own);
+  for (const { phase, files: those } of chosen) {
+    const sum: FileTotal = { passed: 0, failed: 0, skipped: 0, milliseconds: 0 };
+    for (const file of those) {
+      const total = own.files.get(file);
+      for (const what of ['passed', 'failed', 'skipped', 'milliseconds'] as const) sum[what] += total?.[what] ?? 0;
+    }
+    say(`  ${phase.name}: ${(sum.milliseconds / 1000).toFixed(1)} s of its files together, ${told(sum)}`);
+  }
+  say(`  side by side: ${((performance.now() - started) / 1000).toFixed(1)} s, ${told(own)}`);
 }
 
 /** The lines that tests wrote about what they left out, by file. */
@@ -224,7 +299,9 @@ async function main(): Promise<void> {
   }
   say('▶ build: what is shipped is what is tested');
   if (!(await command([process.execPath, 'tools/prepare.mjs', 'run']))) throw new Error('the build failed');
-  for (const phase of chosen) await runPhase(phase);
+  const isBeside = (phase: Phase): boolean => phase.beside === true && !values.soak && chosen.length > 1;
+  for (const phase of chosen) if (!isBeside(phase)) await runPhase(phase);
+  await runBeside(chosen.filter(isBeside));
 
   const leftOut = readLeftOut(leftOutFile);
   const excused = new Set(leftOut.map((line) => line.split('\t')[0]));
