@@ -16,7 +16,8 @@ import type { BlobStorage } from '../storage/storage.ts';
 import { gcConfirm, gcTake } from './commands/gc-bytes.ts';
 import { gcPurge } from './commands/gc-purge.ts';
 import { repositoryReview } from './commands/gc-repository.ts';
-import { gcReview } from './commands/gc-review.ts';
+import { gcReview, type Reviewed } from './commands/gc-review.ts';
+import type { Entry } from './commands/gc-review-many.ts';
 import { type SeenKey, sweepEnd, sweepNext, sweepSeen } from './commands/gc-sweep.ts';
 import { deleteKeys } from './gc-delete.ts';
 import { openJournal } from './gc-journal.ts';
@@ -75,13 +76,12 @@ export interface Collector {
 
 /** Entries that one step reviews, tombstones that it ends. */
 const REVIEWS = 200;
-const REVIEWS_REMOTE = 800;
-/** Entries after which more than one reviewer is worth it. */
-const ALONE = 100;
-/** Entries of one transaction, where several may share it: a request waits for it to end. */
+const REVIEWS_REMOTE = 2_000;
+/** Entries of one transaction: a request waits for it to end. Over a network they are reviewed together. */
 const AT_ONCE = 20;
-/** Reviews side by side where each is a transaction; requests need the other connections. */
-const REVIEWERS = 4;
+const AT_ONCE_REMOTE = 100;
+/** Reviews side by side, over a network; requests need the other connections. */
+const REVIEWERS = 2;
 const PURGES = 100;
 /** Keys whose bytes one step deletes: one by one, or where storage has a batch for it. */
 const DELETES = 200;
@@ -147,24 +147,30 @@ export function collector(parts: CollectorParts): Collector {
 
   async function review(signal: AbortSignal): Promise<{ unlinked: number; condemned: number; more: boolean }> {
     let [looked, unlinked, condemned] = [0, 0, 0];
-    const most = isRemote(database) ? REVIEWS_REMOTE : REVIEWS;
+    const [most, atOnce] = isRemote(database) ? [REVIEWS_REMOTE, AT_ONCE_REMOTE] : [REVIEWS, AT_ONCE];
+    const one = async (args: { limit: number; only?: Entry }): Promise<Reviewed> => {
+      failpoint('gc.review.before');
+      const done = await database.run(gcReview, args, lane);
+      failpoint('gc.review.after');
+      unlinked += done.unlinked;
+      condemned += done.condemned;
+      return done;
+    };
     const reviewer = async (until: number): Promise<void> => {
       while (looked < until && !signal.aborted) {
-        const limit = Math.min(AT_ONCE, until - looked);
-        failpoint('gc.review.before');
-        const done = await database.run(gcReview, { limit }, lane);
-        failpoint('gc.review.after');
+        const limit = Math.min(atOnce, until - looked);
+        const done = await one({ limit });
         looked += done.entries;
-        unlinked += done.unlinked;
-        condemned += done.condemned;
+        for (const only of done.left) if (!signal.aborted) await one({ limit: 1, only });
         // A link that went may leave its row to be reviewed at once.
-        if (done.entries < (database.shared ? 1 : limit) && done.unlinked === 0) break;
+        if (done.entries < limit && done.unlinked === 0) break;
       }
     };
-    // Where each review is a transaction of its own, several run side by side where much is due: none waits for a row
-    // of another, and what two of them met at is left for the next tick. A little is done sooner by one.
-    await reviewer(isRemote(database) ? ALONE : most);
-    if (looked >= ALONE && looked < most) await Promise.all(Array.from({ length: REVIEWERS }, () => reviewer(most)));
+    // Over a network several run side by side where much is due: none waits for a row of another, and what two of them
+    // met at is left for the next tick. A little is done sooner by one.
+    await reviewer(isRemote(database) ? AT_ONCE_REMOTE : most);
+    if (looked >= AT_ONCE_REMOTE && looked < most)
+      await Promise.all(Array.from({ length: REVIEWERS }, () => reviewer(most)));
     measure.unlinked(unlinked);
     measure.condemned(condemned);
     return { unlinked, condemned, more: looked >= most };

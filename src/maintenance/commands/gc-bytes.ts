@@ -4,6 +4,7 @@
  */
 import type { Command } from '../../database/database.ts';
 import { isRemote } from '../../database/dialect.ts';
+import { together } from '../../local/commands/rows.ts';
 
 /** A dead key as it was taken. `tick`: when it was last condemned. */
 export interface DeadKey {
@@ -39,13 +40,13 @@ export const gcTake: Command<{ deleteAfter: number; limit: number }, Taken> = {
   },
 };
 
-/** Keys of one statement: its text is constant, so the last of a shorter list fills it up. */
-const AT_ONCE = 50;
-const places = (one: string): string => Array.from({ length: AT_ONCE }, () => one).join(', ');
-const CONFIRM = `update dead_key set confirmed = 1 from (values ${places('(?::bytea, ?::bigint, ?::bigint)')}) as went (digest, n, tick)
-  where dead_key.digest = went.digest and dead_key.n = went.n and dead_key.tick = went.tick and dead_key.confirmed = 0`;
-const FORGET = `delete from dead_key where digest in (${places('?')}) and confirmed = 1
-  and n < (select max(d.n) from dead_key d where d.digest = dead_key.digest)`;
+/** Lists of all keys, each one parameter: digests in hex, numbers and ticks, joined by commas. */
+const CONFIRM = `update dead_key k set confirmed = 1
+  from unnest(string_to_array(?, ','), string_to_array(?, ',')::bigint[], string_to_array(?, ',')::bigint[]) as went (h, n, t)
+  where k.digest = decode(went.h, 'hex') and k.n = went.n and k.tick = went.t and k.confirmed = 0`;
+const FORGET = `delete from dead_key k using unnest(string_to_array(?, ',')) as went (h)
+  where k.digest = decode(went.h, 'hex') and k.confirmed = 1
+    and exists (select 1 from dead_key d where d.digest = k.digest and d.n > k.n)`;
 
 /** Says that the bytes of these keys are gone. One that was opened again since it was taken stays open. */
 export const gcConfirm: Command<{ keys: readonly DeadKey[] }, undefined> = {
@@ -54,12 +55,11 @@ export const gcConfirm: Command<{ keys: readonly DeadKey[] }, undefined> = {
     const { sql } = context;
     if (isRemote(context)) {
       // Over a network each statement costs more than its work.
-      for (let from = 0; from < keys.length; from += AT_ONCE) {
-        const some = keys.slice(from, from + AT_ONCE);
-        const full = Array.from({ length: AT_ONCE }, (_, at) => some[Math.min(at, some.length - 1)]!);
-        await sql.run(CONFIRM, ...full.flatMap(({ digest, n, tick }) => [digest, n, tick]));
-        await sql.run(FORGET, ...full.map(({ digest }) => digest));
-      }
+      const digests = keys.map(({ digest }) => Buffer.from(digest).toString('hex')).join();
+      await together(
+        sql.run(CONFIRM, digests, keys.map(({ n }) => n).join(), keys.map(({ tick }) => tick).join()),
+        sql.run(FORGET, digests),
+      );
       return { result: undefined, touched: [] };
     }
     for (const { digest, n, tick } of keys) {

@@ -1,11 +1,14 @@
 /**
  * The review of what may be garbage (schema.md §2). An entry (repository, digest) reviews one link, an entry (0, digest)
  * the blob's row. The lock of the row and the foreign keys decide whether something goes; the queue only says when. A
- * locked row is never waited for, so this cannot take part in a deadlock.
+ * locked row is never waited for, so this cannot take part in a deadlock. On PostgreSQL many entries are reviewed
+ * together (`gc-review-many.ts`), and here only those that this leaves, each in a transaction of its own.
  */
 import type { Command, CommandContext } from '../../database/database.ts';
+import { isRemote } from '../../database/dialect.ts';
 import { addUsage, findHold, killKey, queueReview } from '../../local/commands/rows.ts';
 import type { RepositoryName } from '../../oci/names.ts';
+import { type Entry, reviewMany } from './gc-review-many.ts';
 
 /** What one review did. `entries`: how many it looked at; fewer than the limit means that no more are due. */
 export interface Reviewed {
@@ -15,11 +18,8 @@ export interface Reviewed {
   /** Rows given up, and the bytes that their keys had in storage. */
   readonly condemned: number;
   readonly bytes: number;
-}
-
-interface Entry {
-  readonly repository_id: number;
-  readonly digest: Uint8Array;
+  /** Entries that were not touched, to be reviewed one by one, as `only`. */
+  readonly left: readonly Entry[];
 }
 
 interface Tally {
@@ -29,23 +29,35 @@ interface Tally {
   readonly touched: Set<RepositoryName>;
 }
 
-/** Reviews at most `limit` due entries; one on PostgreSQL, where each is a transaction of its own. */
-export const gcReview: Command<{ limit: number }, Reviewed> = {
+/** Reviews at most `limit` due entries, or `only` one, where it still is due. */
+export const gcReview: Command<{ limit: number; only?: Entry }, Reviewed> = {
   name: 'gc-review',
-  async run(context, { limit }) {
-    const { sql, tick, shared } = context;
-    const due = await sql.all<Entry>(
-      `select repository_id, digest from gc_queue where due_tick <= ? order by due_tick limit ? {for update skip locked}`,
-      tick,
-      shared ? Math.min(limit, 1) : limit,
-    );
+  async run(context, { limit, only }) {
+    const { sql, tick } = context;
+    if (isRemote(context) && only === undefined) {
+      const { touched, ...result } = await reviewMany(context, limit);
+      return { result, touched };
+    }
+    const due =
+      only === undefined
+        ? await sql.all<Entry>(
+            'select repository_id, digest from gc_queue where due_tick <= ? order by due_tick limit ?',
+            tick,
+            limit,
+          )
+        : await sql.all<Entry>(
+            'select repository_id, digest from gc_queue where due_tick <= ? and repository_id = ? and digest = ? {for update skip locked}',
+            tick,
+            only.repository_id,
+            only.digest,
+          );
     const tally: Tally = { unlinked: 0, condemned: 0, bytes: 0, touched: new Set() };
     for (const entry of due) {
       if (entry.repository_id === 0) await reviewRow(context, entry.digest, tally);
       else await reviewLink(context, entry, tally);
     }
     const { touched, ...counts } = tally;
-    return { result: { entries: due.length, ...counts }, touched: [...touched] };
+    return { result: { entries: due.length, ...counts, left: [] }, touched: [...touched] };
   },
 };
 
