@@ -16,7 +16,7 @@ export interface Started {
   stop(): Promise<number | null>;
 }
 
-const LIMIT = 60_000;
+const LIMIT = 120_000;
 
 /** What a failed test left running would keep its process waiting. */
 const running = new Set<() => void>();

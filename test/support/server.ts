@@ -72,7 +72,7 @@ const endAll = (): void => {
 process.on('exit', endAll);
 // A test that fails before it stops its server would otherwise keep this process waiting for it. The hooks of test
 // files, which stop theirs properly, run after this one and get their time.
-if (process.env.NODE_TEST_CONTEXT !== undefined) after(() => void setTimeout(endAll, 15_000).unref());
+if (process.env.NODE_TEST_CONTEXT !== undefined) after(() => void setTimeout(endAll, 90_000).unref());
 
 /** The status of one GET, or undefined where nothing answers. */
 export function statusOf(url: string): Promise<number | undefined> {

@@ -29,14 +29,14 @@ export interface Recording {
 }
 
 /** Ticks of the recorded server, and of the checks after it. */
-export const TICKS = { grace: 4, undelete: 2, uploadLifetime: 60 };
+export const TICKS = { grace: 8, undelete: 2, uploadLifetime: 60 };
 const CONFIG = {
   gc: { tick: '1s', graceTicks: TICKS.grace, undeleteTicks: TICKS.undelete, deleteAfterTicks: 1, haltPercent: 100 },
   uploads: { lifetime: '60s' },
   log: { access: false },
 };
 /** How long jobs may take to do their part, milliseconds. */
-const PATIENCE = 60_000;
+const PATIENCE = 180_000;
 const OCTETS = { 'content-type': 'application/octet-stream' };
 
 /** Bytes that the seed decides. */
