@@ -57,7 +57,7 @@ function hotOn({ lookUps: statements }: Pool): Hot {
 export async function openPostgresParts(parts: PostgresParts): Promise<Database> {
   const { log, clock, ticks } = parts;
   // One connection of those that are allowed is kept for hints and for signs of life.
-  const forward = forwardOnly();
+  const forward = forwardOnly((why) => pool.distrust(why));
   const pool: Pool = new Pool({
     ...parts,
     admit: forward.admit,
@@ -78,7 +78,11 @@ export async function openPostgresParts(parts: PostgresParts): Promise<Database>
   });
   try {
     const ran = await migratePostgres(pool, parts.migrations, clock.now(), log);
-    if (ran > 0) log.info('the database has new tables', { migrations: ran });
+    if (ran > 0) {
+      log.info('the database has new tables', { migrations: ran });
+      // The connections that there are were looked at before.
+      await forward.look(pool);
+    }
   } catch (error) {
     await Promise.all([hints.close(), pool.close()]);
     throw error;
@@ -86,7 +90,7 @@ export async function openPostgresParts(parts: PostgresParts): Promise<Database>
   const stopLooking = forward.watch(pool);
   const touched = new Touched();
   const names = new Set(parts.commands.map(({ name }) => name));
-  const environment = { pool, ticks, clock, log, onTouched: touched.tell, telling: hints.telling };
+  const environment = { pool, forward, ticks, clock, log, onTouched: touched.tell, telling: hints.telling };
   let version = 0;
   let closing: Promise<void> | undefined;
   return {

@@ -10,12 +10,15 @@ import { INSERT_OUTBOX } from '../event-row.ts';
 import { transactionOver } from '../kysely.ts';
 import { leaseHeld, leaseLost } from '../lease.ts';
 import { mayRunAgain, postgresFault, surelyAborted } from './faults.ts';
+import type { Forward } from './forward.ts';
 import type { Link } from './link.ts';
 import { executeOn, type Pool, statementsOn } from './pool.ts';
 
 /** What `runOn` needs besides the command. */
 export interface RunEnvironment {
   readonly pool: Pool;
+  /** Knows that the database never goes back. */
+  readonly forward: Pick<Forward, 'known' | 'meet' | 'came'>;
   readonly ticks: Ticks;
   readonly clock: Clock;
   readonly log: Log;
@@ -30,6 +33,8 @@ const SLOW_MILLISECONDS = 50;
 // The server's time, so that several servers agree on it, and the tick; in the round trip that begins.
 const BEGIN = `begin isolation level read committed;
   select tick, (extract(epoch from clock_timestamp()) * 1000)::bigint as now from gc_clock where id = 1`;
+
+const WRITE_EVENT = `${INSERT_OUTBOX} returning id`;
 
 /** The transaction's connection broke before the commit was asked for: nothing of it is there. */
 class Broken extends FaultError {
@@ -76,14 +81,22 @@ async function once<Args, Result>(
   { lease }: RunOptions,
   deadline: number,
 ): Promise<Outcome<Result>> {
-  const { pool, ticks } = environment;
+  const { pool, forward } = environment;
   // A later attempt has some time even where the first one took it all.
   const link = await pool.acquire('usual', Math.max(deadline, environment.clock.monotonic() + 100));
+  // Behind the look at a new connection, and before anything is asked over it.
+  const known = forward.known();
   let broken = false;
+  let [tick, sequence] = [0, 0];
   try {
     let outcome: Outcome<Result>;
     try {
-      const context = await begin(link, ticks);
+      const context = await begin(link, environment, (number) => {
+        forward.meet(known, { sequence: number });
+        sequence = Math.max(sequence, number);
+      });
+      tick = context.tick;
+      forward.meet(known, { tick });
       outcome = await command.run(context, args);
       if (lease !== undefined) {
         const { text, values } = leaseHeld(lease);
@@ -103,6 +116,7 @@ async function once<Args, Result>(
       if (error instanceof UnknownOutcome) environment.onTouched(outcome.touched);
       throw error;
     }
+    forward.came(known, { tick, sequence });
     return outcome;
   } finally {
     pool.release(link, broken);
@@ -115,7 +129,8 @@ function asLongshoreError(error: unknown): Error {
   return new FaultError('bug', 'A database command failed in a way it did not foresee.', { cause: error });
 }
 
-async function begin(link: Link, ticks: Ticks): Promise<CommandContext> {
+/** `wrote`: hears the number of each event that is written. */
+async function begin(link: Link, { ticks }: RunEnvironment, wrote: (number: number) => void): Promise<CommandContext> {
   let answers: QueryResult[];
   try {
     answers = (await link.query({ text: BEGIN })) as unknown as QueryResult[];
@@ -136,7 +151,9 @@ async function begin(link: Link, ticks: Ticks): Promise<CommandContext> {
     tick,
     ticks,
     async outbox(type, repositoryId, payload) {
-      await sql.run(INSERT_OUTBOX, uuidv7(now), type, repositoryId || null, JSON.stringify(payload), now);
+      const values = [uuidv7(now), type, repositoryId || null, JSON.stringify(payload), now];
+      const row = await sql.get<{ id: number }>(WRITE_EVENT, ...values);
+      wrote(row?.id ?? 0);
     },
   };
 }
