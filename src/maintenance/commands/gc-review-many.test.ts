@@ -16,7 +16,7 @@ const TICKS = { grace: 4, undelete: 8, uploadLifetime: 3 };
 const TICK = 100;
 const REPOSITORIES = 4;
 const BLOBS = 40;
-const SEEDS = 10;
+const SEEDS = 6;
 const TABLES = 'gc_queue dead_key content reference manifest link hold blob usage_delta repository'.split(' ');
 
 type Rows = Record<string, Record<string, Value>[]>;
