@@ -28,6 +28,16 @@ const descriptors = (place: Longshore): number => readdirSync(`/proc/${place.pid
 const memoryMib = (place: Longshore): number =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${place.pid}/status`, 'utf8'))?.[1]) / 1024;
 
+/** The ports of those whose connections the server has open, as the system knows them. */
+function peersOf(place: Longshore): Set<number> {
+  const port = (address = ''): number => Number.parseInt(address.slice(address.indexOf(':') + 1), 16);
+  const rows = readFileSync('/proc/net/tcp', 'utf8')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/));
+  const open = rows.filter(([, local, , state]) => state === '01' && port(local) === place.port);
+  return new Set(open.map(([, , remote]) => port(remote)));
+}
+
 /** Waits until the server holds no more descriptors than before, give or take its own housekeeping. */
 const descriptorsBack = (place: Longshore, before: number): Promise<true> =>
   eventually(`descriptors are back at ${before}`, () => (descriptors(place) <= before + 8 ? true : undefined));
@@ -75,6 +85,11 @@ describe('slow and many', { concurrency: 1 }, () => {
       trickling = false;
       await trickle;
     }
+    // Whoever reads again too early is no slow reader any more.
+    await eventually('the readers are cut off', () => {
+      const open = peersOf(server);
+      return readers.some((wire) => open.has(wire.socket.localPort ?? 0)) ? undefined : true;
+    });
     for (const wire of readers) wire.socket.resume();
     await Promise.all(readers.map((wire) => wire.ended()));
     const cut = readers.filter((wire) => wire.rest().length < large.length);
