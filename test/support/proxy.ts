@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
+import { freePort } from './port.ts';
 
 /**
  * `pass`: bytes flow. `refuse`: nobody listens, and open connections are reset. `hang`: connections are accepted and
@@ -65,8 +66,9 @@ export async function startProxy(target: number): Promise<TcpProxy> {
     server.listen(port, '127.0.0.1');
     await once(server, 'listening');
   };
-  await listen(0);
-  const { port } = server.address() as { port: number };
+  // While nobody listens on it no connection may take it.
+  const port = await freePort();
+  await listen(port);
   const cut = (): void => {
     for (const client of clients.keys()) reset(client);
   };
