@@ -149,7 +149,7 @@ async function runGroup(group: Group, share: number): Promise<void> {
 function wantedGroups(): Group[] {
   const fleet = [fleetSmallGroup, fleetImagesGroup, fleetRedirectGroup, fleetLargeGroup];
   const one = [smallGroup, pushGroup, pullGroup, pullTlsGroup, scaleGroup, gcGroup, footprintGroup];
-  const all = (isFleet ? fleet : [...one, ...fleet]).map((make) => make(context));
+  const all = (isFleet ? [...fleet, gcGroup] : [...one, ...fleet]).map((make) => make(context));
   if (flags.rows === undefined) return all;
   const names = new Set(flags.rows.split(','));
   const known = new Set(all.flatMap((group) => [group.id, ...group.rows.map((row) => row.id)]));

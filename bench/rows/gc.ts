@@ -1,6 +1,6 @@
 /**
  * The collector beside traffic: what 8 clients that push and pull feel of it, and how soon a mountain of garbage is
- * gone; on files and SQLite, and where the programs are there on PostgreSQL and S3.
+ * gone; and by itself. On files and SQLite, and where the programs are there on PostgreSQL and S3.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,6 +14,7 @@ import { type Driver, openDriver } from '../drive.ts';
 import type { Done } from '../load/task.ts';
 import { folderFor, startLongshore } from '../peers.ts';
 import type { Context, Figure, Group, Peer, Row, Values } from '../types.ts';
+import { aloneFigures, collectAlone, prepare } from './gc-alone.ts';
 import { litterFiles, litterShared } from './gc-litter.ts';
 
 const CLIENTS = 8;
@@ -22,9 +23,10 @@ const EVERY = 100;
 /** Seconds of traffic before anything is measured: the program's code is compiled, its threads have started. */
 const WARM = 2;
 const DELETED = 'longshore_gc_deleted_keys_total';
-const FORBEARANCE = 300_000;
+/** A collection that takes longer than this has failed. Milliseconds. */
+const FORBEARANCE = 120_000;
 
-const gcOf = (enabled: boolean, deleteAfterTicks: number): object => ({
+const gcOf = (enabled: boolean, deleteAfterTicks: number) => ({
   gc: { enabled, tick: '1s', graceTicks: 20, deleteAfterTicks, haltPercent: 100 },
 });
 
@@ -86,8 +88,7 @@ async function untilDeleted(peer: Peer, count: number): Promise<number> {
 }
 
 /** The same traffic without the collector, then beside it, as long as there is garbage. */
-async function beside(context: Context, start: Start, litter: Litter): Promise<Values> {
-  const count = context.quick ? 300 : 10_000;
+async function beside(context: Context, start: Start, litter: Litter, count: number): Promise<Values> {
   await litter(`round-${planted++}`, count);
   const began = performance.now();
   const on = await start(true);
@@ -169,6 +170,33 @@ export function gcGroup(context: Context): Group {
   let postgres: TestServer | undefined;
   let store: S3Server | undefined;
   let databases = 0;
+  const count = context.quick ? 300 : 10_000;
+
+  /** An empty database and an empty bucket, and how garbage gets there. */
+  async function engines() {
+    if (postgres === undefined) {
+      postgres = await startPostgres();
+      // Durable, as in production.
+      await postgres.restart(['fsync=on', 'full_page_writes=on', 'synchronous_commit=on']);
+    }
+    store ??= await startS3();
+    const name = `gc-${databases++}`;
+    const { driver, ...s3 } = await store.bucket(name);
+    const url = await postgres.database(name.replace('-', '_'));
+    const folder = join(store.root, name);
+    const client = new Client({ connectionString: url });
+    await client.connect();
+    return {
+      // A redirect would last ten seconds at least, and bytes outlive it.
+      config: { database: { url }, storage: { driver, s3, redirect: { lifetime: '10s', enabled: false } } },
+      litter: ((round, blobs) => litterShared(client, folder, round, blobs)) satisfies Litter,
+      async end() {
+        await client.end();
+        rmSync(folder, { recursive: true, force: true });
+      },
+    };
+  }
+
   const files: Row = {
     id: 'gc',
     title: '10,000 blobs collected under 8 clients',
@@ -179,7 +207,8 @@ export function gcGroup(context: Context): Group {
       // The tables are made by a first start.
       await (await start(false)).stop();
       try {
-        return await beside(context, start, async (name, count) => litterFiles(data, name, count));
+        const litter: Litter = async (name, blobs) => litterFiles(data, name, blobs);
+        return await beside(context, start, litter, count);
       } finally {
         rmSync(data, { recursive: true, force: true });
       }
@@ -191,45 +220,59 @@ export function gcGroup(context: Context): Group {
     rounds: 2,
     figures: figures({ seconds: 60, rate: 2_000 }),
     async measure() {
-      if (postgres === undefined) {
-        postgres = await startPostgres();
-        // Durable, as in production.
-        await postgres.restart(['fsync=on', 'full_page_writes=on', 'synchronous_commit=on']);
-      }
-      store ??= await startS3();
-      const name = `gc-${databases++}`;
-      const { driver, ...s3 } = await store.bucket(name);
-      const url = await postgres.database(name.replace('-', '_'));
-      const start: Start = (gc) =>
-        startLongshore(context, {
-          // A redirect would last ten seconds at least, and bytes outlive it.
-          config: {
-            ...gcOf(gc, 10),
-            database: { url },
-            storage: { driver, s3, redirect: { lifetime: '10s', enabled: false } },
-          },
-        });
-      await (await start(false)).stop();
-      const folder = join(store.root, name);
-      const client = new Client({ connectionString: url });
-      await client.connect();
+      const { config, litter, end } = await engines();
       try {
-        return await beside(context, start, (round, count) => litterShared(client, folder, round, count));
+        const start: Start = (gc) => startLongshore(context, { config: { ...gcOf(gc, 10), ...config } });
+        await (await start(false)).stop();
+        return await beside(context, start, litter, count);
       } finally {
-        await client.end();
-        rmSync(folder, { recursive: true, force: true });
+        await end();
+      }
+    },
+  };
+  const alone: Row = {
+    id: 'gc-alone',
+    title: '10,000 blobs collected, nothing else',
+    figures: aloneFigures(),
+    async measure() {
+      const data = join(folderFor(context, 'alone'), 'data');
+      const flags = { ...gcOf(true, 1), data };
+      await prepare(flags);
+      try {
+        litterFiles(data, `round-${planted++}`, count);
+        return await collectAlone(flags, count);
+      } finally {
+        rmSync(data, { recursive: true, force: true });
+      }
+    },
+  };
+  const aloneShared: Row = {
+    id: 'gc-shared-alone',
+    title: '10,000 blobs collected, nothing else, PostgreSQL and S3',
+    figures: aloneFigures(2_000),
+    async measure() {
+      const { config, litter, end } = await engines();
+      const data = folderFor(context, 'alone-shared');
+      const flags = { ...gcOf(true, 10), ...config, data };
+      try {
+        await prepare(flags);
+        await litter(`round-${planted++}`, count);
+        return await collectAlone(flags, count);
+      } finally {
+        await end();
+        rmSync(data, { recursive: true, force: true });
       }
     },
   };
   return {
     id: 'gc',
-    weight: 3,
-    rows: [files, shared],
+    weight: context.fleet ? 1 : 3,
+    rows: context.fleet ? [shared, aloneShared] : [files, shared, alone, aloneShared],
     async open() {
       const unstarted: Peer = { name: 'longshore', url: '', pid: 0, data: '', stop: async () => undefined };
       if ((await postgresBinaries()) === undefined || findTool('versitygw') === undefined) {
         context.say('left out: the collector on PostgreSQL and S3 (npm run test:setup installs what it needs)');
-        shared.runsOn = () => false;
+        shared.runsOn = aloneShared.runsOn = () => false;
       }
       return [
         {
