@@ -1,5 +1,6 @@
 /** Looks at the first bytes of a body to see whether it is small and whole. */
 import type { Readable } from 'node:stream';
+import { freeChunk } from '../kit/free.ts';
 
 /** What a body turned out to be. `rest` yields all of it, what was peeked at included. */
 export type Peeked =
@@ -11,7 +12,7 @@ export type Peeked =
  * The stream is not destroyed by peeking.
  */
 export async function peek(body: Readable, limit: number): Promise<Peeked> {
-  const iterator = chunksOf(body)[Symbol.asyncIterator]();
+  const iterator = iteratorOf(body);
   const chunks: Buffer[] = [];
   let size = 0;
   while (size <= limit) {
@@ -25,21 +26,38 @@ export async function peek(body: Readable, limit: number): Promise<Peeked> {
     chunks.push(next.value);
     size += next.value.length;
   }
-  return { rest: follow(chunks, iterator) };
+  return { rest: { [Symbol.asyncIterator]: () => passing(body, iterator, chunks) } };
 }
 
-/** The body's chunks; whoever stops early leaves the stream open, so that the client can still be answered. */
+/**
+ * The body's chunks; whoever stops early leaves the stream open, so that the client can still be answered. A chunk is
+ * only good until the next one is asked for.
+ */
 export function chunksOf(body: Readable): AsyncIterable<Buffer> {
-  return { [Symbol.asyncIterator]: () => body.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer> };
+  return { [Symbol.asyncIterator]: () => passing(body, iteratorOf(body), []) };
 }
 
-async function* follow(chunks: Buffer[], iterator: AsyncIterator<Buffer>): AsyncGenerator<Uint8Array> {
-  for (let chunk = chunks.shift(); chunk !== undefined; chunk = chunks.shift()) yield chunk;
-  for (;;) {
-    const next = await iterator.next();
-    if (next.done === true) return;
-    yield next.value;
-  }
+function iteratorOf(body: Readable): AsyncIterator<Buffer> {
+  return body.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;
+}
+
+/** The first chunks, then those that come; who asks for the next one is through with the last. */
+function passing(body: Readable, source: AsyncIterator<Buffer>, first: Buffer[]): AsyncIterator<Buffer> {
+  let last: Buffer | undefined;
+  return {
+    async next() {
+      if (last !== undefined) freeChunk(body, last);
+      last = first.shift();
+      if (last !== undefined) return { done: false, value: last };
+      const next = await source.next();
+      if (next.done !== true) last = next.value;
+      return next;
+    },
+    async return() {
+      await source.return?.();
+      return { done: true, value: undefined };
+    },
+  };
 }
 
 /** These bytes, then the body's. */

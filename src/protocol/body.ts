@@ -5,6 +5,7 @@
  */
 import { Readable } from 'node:stream';
 import { after } from '../kit/clock.ts';
+import { handOver } from '../kit/free.ts';
 import { type Request, streamOf } from './parts.ts';
 
 /** How much is kept between the socket and a reader. */
@@ -27,6 +28,8 @@ export class RequestBody extends Readable {
     this.#request = request;
     this.#expected = expected;
     this.#begin = begin;
+    // Node copies what it gives here out of what it read. Of HTTP/2 it gives parts of that itself, and may still look.
+    if (streamOf(request) === undefined) handOver(this);
     // A broken body may have no reader any more; the error then is nobody's.
     this.on('error', () => {});
   }

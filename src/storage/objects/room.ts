@@ -1,7 +1,9 @@
 /**
  * The memory of all uploads of one process: pieces are collected in buffers which count against one budget and are used
  * again. Who finds no room waits in order. So that slow clients who hold half-filled pieces cannot stop the others, the
- * largest holder is pressed to store what it has (a piece may have any size) while somebody waits.
+ * largest holder is pressed to store what it has (a piece may have any size) while somebody waits. After the last
+ * upload the buffers belong to the collector; until it comes the next upload takes them again, or the memory of both
+ * would be there at once.
  */
 
 /** One upload that collects. */
@@ -39,11 +41,16 @@ export interface Room {
   release(bytes: number, buffer?: Uint8Array): void;
 }
 
+/** Buffers that the next upload may find again. */
+const MOST_LEFT = 16;
+
 /** A budget of its own. */
 export function room(budget: number): Room {
   const free = new Map<number, Uint8Array[]>();
   const holders = new Set<Holder>();
   const waiting: Waiter[] = [];
+  /** Of no upload, and not counted. */
+  const left: WeakRef<Uint8Array>[] = [];
   let used = 0;
   let inFlight = 0;
 
@@ -70,10 +77,28 @@ export function room(budget: number): Room {
       if (used + size > budget) drop(budget - size);
       if (used + size > budget) return undefined;
       used += size;
-      buffer = Buffer.allocUnsafeSlow(size);
+      buffer = findLeft(size) ?? Buffer.allocUnsafeSlow(size);
     }
     holder.collecting += buffer.length;
     return buffer;
+  }
+
+  function findLeft(size: number): Uint8Array | undefined {
+    for (let at = left.length - 1; at >= 0; at--) {
+      const buffer = left[at]!.deref();
+      if (buffer !== undefined && buffer.length !== size) continue;
+      left.splice(at, 1);
+      if (buffer !== undefined) return buffer;
+    }
+    return undefined;
+  }
+
+  /** Nobody has an upload. */
+  function leaveAll(): void {
+    for (const buffers of free.values()) for (const buffer of buffers) left.push(new WeakRef(buffer));
+    // No more than were once there together; those that are gone are forgotten when one is looked for.
+    left.splice(0, left.length - MOST_LEFT);
+    drop(0);
   }
 
   function keep(buffer: Uint8Array): void {
@@ -129,7 +154,7 @@ export function room(budget: number): Room {
       if (at >= 0) waiting.splice(at, 1);
       used -= holder.collecting;
       holder.collecting = 0;
-      if (holders.size === 0) drop(0);
+      if (holders.size === 0) leaveAll();
       serve();
     },
     obtain(holder, size) {
