@@ -173,14 +173,10 @@ for (const [name, storage] of [
     });
   });
 
-  for (const [where, position] of [
-    ['start', 0],
-    ['middle', SIZE >> 1],
-    ['end', SIZE - 1],
-  ] as const) {
-    test(`read ${name}: a wrong byte at the ${where} is never part of a complete answer, and the blob is out of service`, async () => {
-      await having(storage(), async (local) => {
-        const blob = randomBlob();
+  test(`read ${name}: a wrong byte, wherever, is never part of a complete answer, and the blob is out of service`, async () => {
+    await having(storage(), async (local) => {
+      const blob = randomBlob();
+      for (const position of [0, SIZE >> 1, SIZE - 1]) {
         await push(local, blob);
         local.flip(position);
         const { bytes, error } = await pull(local, blob);
@@ -188,11 +184,11 @@ for (const [name, storage] of [
         assert.ok(bytes.length < SIZE);
         await refused(content(local, blob), 'BLOB_UNKNOWN');
         local.flip(-1);
-        await push(local, blob);
-        assert.ok((await pull(local, blob)).bytes.equals(blob.bytes));
-      });
+      }
+      await push(local, blob);
+      assert.ok((await pull(local, blob)).bytes.equals(blob.bytes));
     });
-  }
+  });
 
   test(`read ${name}: wrong once only breaks that answer off`, async () => {
     await having(storage(), async (local) => {
