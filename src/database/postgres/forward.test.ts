@@ -33,6 +33,13 @@ const commands = [...TEST_COMMANDS, tell, passTick, look];
 const unavailable = (error: unknown): boolean => error instanceof FaultError && error.code === 'unavailable';
 const EVENTS = 'select count(*) as count from outbox';
 
+/** One whose tables are there as it opens, so that it is known from the start. */
+async function opened() {
+  const { url, stop } = await openTestPostgres({ commands });
+  await stop();
+  return openTestPostgres({ commands, url });
+}
+
 async function connect(url: string): Promise<Client> {
   const client = new Client({ connectionString: url });
   await client.connect();
@@ -92,7 +99,7 @@ if (await postgresIsThere()) {
   }
 
   test('put back in its place, connections and all: a change finds it, and is not made', async () => {
-    const { database, url, stop } = await openTestPostgres({ commands });
+    const { database, url, stop } = await opened();
     const other = await connect(url);
     try {
       await database.run(tell, { text: 'one' });
@@ -120,7 +127,7 @@ if (await postgresIsThere()) {
   });
 
   test('another epoch begins its numbers anew', async () => {
-    const { database, url, stop } = await openTestPostgres({ commands });
+    const { database, url, stop } = await opened();
     const other = await connect(url);
     try {
       for (let count = 0; count < 3; count++) await database.run(passTick, {});

@@ -32,8 +32,6 @@ export interface Forward {
   readonly meet: (before: Known, met: { readonly tick?: number; readonly sequence?: number }) => void;
   /** How far the database came with a transaction that is committed and began when `before` was known. */
   readonly came: (before: Known, to: { readonly tick: number; readonly sequence: number }) => void;
-  /** Looks once, over any connection. */
-  look(pool: Pool): Promise<void>;
   /** Looks now and then; gives how to end that. */
   watch(pool: Pool): () => void;
 }
@@ -57,7 +55,7 @@ const LOOK: QueryConfig = {
    from installation i, gc_clock c where i.id = 1 and c.id = 1`,
 };
 /** Milliseconds between looks. */
-const EVERY = 2_000;
+const EVERY = 5_000;
 /**
  * A sequence is read as it stands, also where what took its last numbers is not committed yet: a crash of PostgreSQL may
  * take those back that it has not logged, 32 at most and the one that begins the next group. That is no older state.
@@ -109,7 +107,6 @@ export function forwardOnly(distrust: (why: FaultError) => void): Forward {
       if (tick <= seen.tick && sequence <= seen.sequence) return;
       seen = { ...seen, tick: Math.max(seen.tick, tick), sequence: Math.max(seen.sequence, sequence) };
     },
-    look: lookOver,
     watch(pool) {
       let looking = false;
       return every(EVERY, () => {

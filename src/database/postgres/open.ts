@@ -78,11 +78,7 @@ export async function openPostgresParts(parts: PostgresParts): Promise<Database>
   });
   try {
     const ran = await migratePostgres(pool, parts.migrations, clock.now(), log);
-    if (ran > 0) {
-      log.info('the database has new tables', { migrations: ran });
-      // The connections that there are were looked at before.
-      await forward.look(pool);
-    }
+    if (ran > 0) log.info('the database has new tables', { migrations: ran });
   } catch (error) {
     await Promise.all([hints.close(), pool.close()]);
     throw error;
