@@ -93,7 +93,7 @@ export function cleanEnvironment(more: Readonly<Record<string, string>> = {}): N
   const environment: NodeJS.ProcessEnv = {};
   for (const [name, value] of Object.entries(process.env)) {
     if (
-      /^(LONGSHORE_|OTEL_|OCI_|NODE_TEST|NODE_OPTIONS|COSIGN_|HELM_|XDG_|DOCKER_|REGISTRY_|https?_proxy|HTTPS?_PROXY)/.test(
+      /^(LONGSHORE_|OTEL_|OCI_|NODE_TEST|NODE_OPTIONS|NODE_COMPILE_CACHE|COSIGN_|HELM_|XDG_|DOCKER_|REGISTRY_|https?_proxy|HTTPS?_PROXY)/.test(
         name,
       )
     )

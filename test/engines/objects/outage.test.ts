@@ -6,6 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Breakage, type BrokenProxy, brokenProxy } from '../../../src/storage/objects/broken-proxy.testing.ts';
 import { type S3Server, startS3, withS3 } from '../../../src/storage/s3/server.testing.ts';
 import { type Answer, type Client, client } from '../../support/client.ts';
@@ -48,8 +49,13 @@ withS3('an object store that is away', () =>
     /** An image of which all is in the database. */
     const small = image({ layers: [randomPiece(100)] });
 
+    /** Pushed, once more where the answer asks for that: a store that works may still refuse one request of many. */
     async function push(blob: Piece): Promise<void> {
-      const answer = await http.pushBlob(NAME, blob);
+      let answer = await http.pushBlob(NAME, blob);
+      for (let tries = 0; tries < 5 && answer.status === 503; tries++) {
+        await sleep(1_000 * Number(answer.headers['retry-after']));
+        answer = await http.pushBlob(NAME, blob);
+      }
       assert.equal(answer.status, 201, answer.body.toString());
       acknowledged.push(blob);
     }
