@@ -76,10 +76,10 @@ export function databaseContract(name: string, open: () => Promise<Opened>): voi
           ...(fail && { fail }),
         });
       const ends = await Promise.allSettled([add(1), add(2, 'registry'), add(3), add(1), add(4, 'type'), add(5)]);
-      assert.deepEqual(
-        ends.map(({ status }) => status),
-        ['fulfilled', 'rejected', 'fulfilled', 'rejected', 'rejected', 'fulfilled'],
-      );
+      const done = ends.map(({ status }) => status === 'fulfilled');
+      // Of the two that are the same, either may be first.
+      assert.notEqual(done[0], done[3]);
+      assert.deepEqual([done[1], done[2], done[4], done[5]], [false, true, false, true]);
       assert.equal(await counted("select count(*) as n from orphan where key like 'alone%'"), 6);
     });
 
