@@ -35,7 +35,7 @@ export function runWriterThread(commands: CommandList): void {
     },
     check: () => checkPresent(data, data.present),
     room: roomFor(data, systemClock.monotonic),
-    reserve: reserveBeside(data.path),
+    reserve: reserveBeside(data.path, systemClock.monotonic),
     monotonic: systemClock.monotonic,
   });
   let busy = false;
