@@ -8,14 +8,12 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
 import { loadConfiguration } from '../src/configuration.ts';
+import { THREADS } from '../src/kit/thread.ts';
 import { VERSION } from '../src/version.ts';
 
 const root = dirname(import.meta.dirname);
 const out = join(root, 'dist');
 const keepMilliseconds = 24 * 3600 * 1000;
-
-/** The entries of the threads that the program starts. */
-const threads = ['writer', 'reader', 'passwords', 'hashes'];
 
 /** What all bundles share. */
 const common = {
@@ -119,7 +117,7 @@ const modules = {
   },
 } satisfies BuildOptions;
 // A file for each thread: what they would share with the program would fall into many small files, and each costs.
-await build({ ...modules, entryPoints: threads.map((name) => `src/${name}.ts`) });
+await build({ ...modules, entryPoints: THREADS.map((name) => `src/${name}.ts`) });
 const { metafile } = await build({
   ...modules,
   entryPoints: ['src/main.ts'],

@@ -12,6 +12,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type BuildOptions, build } from 'esbuild';
 import { loadConfiguration } from '../src/configuration.ts';
+import { THREADS } from '../src/kit/thread.ts';
 import { VERSION } from '../src/version.ts';
 import { type Architecture, architecturesOf, FLAGS, nodeOf, own, run } from './node.ts';
 
@@ -49,9 +50,7 @@ async function bundle(folder: string): Promise<void> {
   });
   await build({
     ...common,
-    entryPoints: Object.fromEntries(
-      ['writer', 'reader', 'passwords', 'hashes'].map((name) => [name, `src/${name}.ts`]),
-    ),
+    entryPoints: Object.fromEntries(THREADS.map((name) => [name, `src/${name}.ts`])),
     // What a thread evaluates from a text is a script.
     format: 'cjs',
     define: { ...common.define, 'import.meta.url': '"file:///"' },
@@ -78,9 +77,7 @@ function make(architecture: Architecture, bundles: string, folder: string): stri
       useCodeCache: false,
       execArgv: FLAGS,
       execArgvExtension: 'none',
-      assets: Object.fromEntries(
-        ['writer', 'reader', 'passwords', 'hashes'].map((name) => [`${name}.js`, join(bundles, `${name}.js`)]),
-      ),
+      assets: Object.fromEntries(THREADS.map((name) => [`${name}.js`, join(bundles, `${name}.js`)])),
     }),
   );
   run(process.execPath, ['--build-sea', settings]);

@@ -31,6 +31,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { THREADS } from '../src/kit/thread.ts';
 import { VERSION } from '../src/version.ts';
 import { type Architecture, architecturesOf, FLAGS, nodeOf, own, run } from './node.ts';
 
@@ -153,7 +154,7 @@ const ENVIRONMENT = { UV_THREADPOOL_SIZE: '16', MALLOC_ARENA_MAX: '1' };
 /** The bundle's files: the entries, and what they import. The folder keeps the chunks of builds before for a while. */
 function bundled(): string[] {
   const dist = join(root, 'dist');
-  const wanted = ['main.js', 'writer.js', 'reader.js', 'passwords.js', 'hashes.js', 'query-builder.cjs'];
+  const wanted = ['main.js', ...THREADS.map((name) => `${name}.js`), 'query-builder.cjs'];
   for (const name of wanted)
     for (const [chunk] of readFileSync(join(dist, name), 'utf8').matchAll(/\bchunk-[A-Z0-9]{8}\.js\b/g))
       if (!wanted.includes(chunk)) wanted.push(chunk);

@@ -5,8 +5,11 @@
 import { getAsset, isSea } from 'node:sea';
 import { type ResourceLimits, Worker } from 'node:worker_threads';
 
-/** A thread's entry: `src/<name>.ts`, `<name>.js` beside the main bundle, or the asset `<name>.js`. */
-export type ThreadName = 'writer' | 'reader' | 'passwords' | 'hashes';
+/** The entries of the threads: each is `src/<name>.ts`, `<name>.js` beside the main bundle, or the asset `<name>.js`. */
+export const THREADS = ['writer', 'reader', 'passwords', 'hashes'] as const;
+
+/** One of `THREADS`. */
+export type ThreadName = (typeof THREADS)[number];
 
 const LIMITS: ResourceLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 4, stackSizeMb: 4 };
 

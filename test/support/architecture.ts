@@ -184,7 +184,7 @@ function cycles({ sources }: Read): string[] {
 function threadViolations({ sources }: Read): string[] {
   const byPath = new Map(sources.map((source) => [source.path, source]));
   const wrong: string[] = [];
-  const names = /export type ThreadName = ([^;]+);/.exec(byPath.get('src/kit/thread.ts')?.code ?? '')?.[1] ?? '';
+  const names = /export const THREADS = ([^;]+);/.exec(byPath.get('src/kit/thread.ts')?.code ?? '')?.[1] ?? '';
   for (const [, name] of names.matchAll(/'(\w+)'/g)) {
     const entry = byPath.get(`src/${name}.ts`);
     if (entry === undefined) {
